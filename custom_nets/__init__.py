@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks, blocks and the machinery that the bundles share. Nothing heavy is imported before it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_NETWORKS = {"RSANet": "custom_nets.nets.rsanet"}
+
+__all__ = ["RSANet"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a network when it is first named (PEP 562), so that `custom_nets.registry` needs no torch."""
+    if name in _NETWORKS:
+        return getattr(import_module(_NETWORKS[name]), name)
+    raise AttributeError(f"module 'custom_nets' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_NETWORKS])

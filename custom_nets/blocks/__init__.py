@@ -1,0 +1,1 @@
+"""Parts that plug into any 3D network; none of them knows a bundle."""
