@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slice-wise attention (SA) and the recurrent slice-wise attention (RSA) block.
+
+Paper: Zhang et al., "RSANet: Recurrent Slice-wise Attention Network for Multiple Sclerosis Lesion Segmentation",
+MICCAI 2019, doi 10.1007/978-3-030-32248-9_46. The block follows the published code, which differs from the paper's
+figure in the order of the directions (coronal, sagittal, axial) and in the scalars β.
+
+A direction is an axis of the array N x C x D x H x W, whatever the anatomy along it; the names hold for arrays stored
+superior-inferior, anterior-posterior, left-right. For an image in RAS order "axial" attends over sagittal slices.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from custom_nets.blocks.pointwise import PointwiseConvolution, present, project
+
+#: Axis of N x C x D x H x W whose slices attend to each other, by the name of the direction; the published order.
+SLICE_AXES: dict[str, int] = {"coronal": 3, "sagittal": 4, "axial": 2}
+
+
+def slices(x: Tensor, axis: int) -> Tensor:
+    """Return ``x`` (N x C x D x H x W) as one row a slice of ``axis``: N x L x K, K the values in one slice."""
+    return x.movedim(axis, 1).flatten(2)
+
+
+def slice_attention_map(query: Tensor, key: Tensor, axis: int, scaled: bool = False) -> Tensor:
+    """Attention of every slice of ``axis`` (rows) over all slices (columns): softmax_j of S_ij = <θ_i, φ_j>.
+
+    Sums up to millions of products and is not scaled, so S overflows float16 and bfloat16 rounds it by whole units:
+    the product and the softmax are formed in the precision given, outside autocast. Hand it float32 or float64.
+
+    Args:
+        query: θ, N x C x D x H x W.
+        key: φ, the same shape.
+        axis: 2, 3 or 4.
+        scaled: divide S by √K. The published block does not; a network trained one way is no network of the other.
+
+    Returns:
+        N x L x L, every row sums to 1.
+    """
+    with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+        rows = slices(query, axis)
+        scores = torch.bmm(rows, slices(key, axis).transpose(1, 2))
+        if scaled:
+            scores = scores * float(rows.shape[2]) ** -0.5
+        return torch.softmax(scores, dim=-1)
+
+
+def mix_slices(attention: Tensor, value: Tensor, axis: int) -> Tensor:
+    """Replace slice i of ``value`` by Σ_j A_ij value_j; shape N x C x D x H x W is kept."""
+    with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+        mixed = torch.bmm(attention, slices(value, axis))
+    moved = value.movedim(axis, 1)
+    return mixed.view(moved.shape).movedim(1, axis)
+
+
+def slice_attention(query: Tensor, key: Tensor, value: Tensor, axis: int, scaled: bool = False) -> Tensor:
+    """SA along ``axis``: o_i = Σ_j softmax_j(<θ_i, φ_j>) g_j (paper section 2; no parameters, no residual).
+
+    Args:
+        query: θ, N x C x D x H x W, float32 or float64.
+        key: φ, the same shape.
+        value: g, the same shape.
+        axis: 2, 3 or 4.
+        scaled: see :func:`slice_attention_map`.
+
+    Returns:
+        N x C x D x H x W.
+    """
+    return mix_slices(slice_attention_map(query, key, axis, scaled), value, axis)
+
+
+class RSABlock(nn.Module):
+    """Recurrent slice-wise attention: x^t = x^(t-1) + β_t SA_t(θ(x^(t-1)), φ(x^(t-1)), g(x^(t-1))).
+
+    One set of projections serves all directions and is applied anew to the current x before each. β starts at 0, so
+    the block is the identity when it is put into a network. With one direction it is the paper's SA block. The block
+    computes in float32 (float64 for float64 input) whatever autocast says, and returns the dtype that it was given.
+
+    In eval mode without gradients the block takes the folded form, the same function with two products in place of
+    three: up to constants within a row of the softmax <θ_i, φ_j> = <M x_i + u, x_j> with M = W_φᵀW_θ, u = W_φᵀb_θ (the
+    bias of φ cancels), and since rows of A sum to 1, A(W_g x + b_g) = W_g(A x) + b_g. A direction whose β is exactly 0
+    is then skipped.
+
+    Args:
+        channels: C of the feature map; the projections keep it.
+        directions: ordered choice out of "coronal" (dim 3), "sagittal" (dim 4) and "axial" (dim 2).
+        scaled: divide the scores by √K, which makes the softmax independent of the patch size. Another function than
+            the published one: train with it from the start.
+        recompute: keep only the input of each direction for the backward pass and compute the rest again.
+
+    Shape:
+        N x C x D x H x W -> the same, any D, H, W of at least 1.
+
+    Raises:
+        ValueError: for no direction, an unknown or a repeated one.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        directions: tuple[str, ...] | list[str] = ("coronal", "sagittal", "axial"),
+        scaled: bool = False,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        if not directions or len(set(directions)) < len(directions) or not set(directions) <= SLICE_AXES.keys():
+            raise ValueError(
+                f"directions {list(directions)}: name each of {list(SLICE_AXES)} at most once, at least one."
+            )
+        self.directions = list(directions)
+        self.axes = tuple(SLICE_AXES[direction] for direction in directions)
+        self.scaled = scaled
+        self.recompute = recompute
+        self.theta_conv = PointwiseConvolution(channels, channels)
+        self.phi_conv = PointwiseConvolution(channels, channels)
+        self.g_conv = PointwiseConvolution(channels, channels)
+        self.betas = nn.ParameterList([nn.Parameter(torch.zeros(())) for _ in directions])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pass ``x`` through all directions; see the class."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            out = x.to(dtype)
+            if self.training or torch.is_grad_enabled():
+                out = self._forward_published(out)
+            else:
+                out = self._forward_folded(out)
+        return out.to(x.dtype)
+
+    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the L x L attention of every direction, by name, for the input ``x`` of the block (N x L x L)."""
+        maps = {}
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        with torch.autocast(x.device.type, enabled=False):
+            for direction, axis, beta in zip(self.directions, self.axes, self.betas, strict=True):
+                theta, phi, value = self._projections(x)
+                maps[direction] = slice_attention_map(theta, phi, axis, self.scaled)
+                x = x + beta.to(x.dtype) * mix_slices(maps[direction], value, axis)
+        return maps
+
+    def _projections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """θ, φ and g of ``x`` by one product."""
+        weight = torch.cat([self.theta_conv.weight, self.phi_conv.weight, self.g_conv.weight]).to(x.dtype)
+        bias = torch.cat([present(self.theta_conv.bias), present(self.phi_conv.bias), present(self.g_conv.bias)]).to(
+            x.dtype
+        )
+        theta, phi, value = project(weight, bias, x).chunk(3, dim=1)
+        return theta, phi, value
+
+    def _direction(self, x: Tensor, beta: Tensor, axis: int) -> Tensor:
+        theta, phi, value = self._projections(x)
+        return x + beta.to(x.dtype) * slice_attention(theta, phi, value, axis, self.scaled)
+
+    def _forward_published(self, x: Tensor) -> Tensor:
+        for axis, beta in zip(self.axes, self.betas):  # noqa: B905  TorchScript knows no strict=
+            if not torch.jit.is_scripting() and self.recompute and torch.is_grad_enabled():
+                x = checkpoint(self._direction, x, beta, axis, use_reentrant=False)
+            else:
+                x = self._direction(x, beta, axis)
+        return x
+
+    def _forward_folded(self, x: Tensor) -> Tensor:
+        theta_weight, theta_bias = self.theta_conv.weight.to(x.dtype), present(self.theta_conv.bias).to(x.dtype)
+        g_weight, g_bias = self.g_conv.weight.to(x.dtype), present(self.g_conv.bias).to(x.dtype)
+        phi_transposed = self.phi_conv.weight.to(x.dtype).flatten(1).t()
+        folded_weight = phi_transposed @ theta_weight.flatten(1)
+        folded_bias = phi_transposed @ theta_bias
+        for axis, beta in zip(self.axes, self.betas):  # noqa: B905
+            if self._is_on(beta):
+                attention = slice_attention_map(project(folded_weight, folded_bias, x), x, axis, self.scaled)
+                x = x + project(beta * g_weight, beta * g_bias, mix_slices(attention, x, axis))
+        return x
+
+    def _is_on(self, beta: Tensor) -> bool:
+        if not torch.jit.is_scripting() and (torch.jit.is_tracing() or torch.compiler.is_compiling()):
+            return True  # a graph that is recorded once must hold for every β
+        return bool(beta != 0)
