@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a folder of scans to cases: a layout says by patterns which file is which modality of which case."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from custom_nets.datasets.problems import Problem
+from custom_nets.errors import InputError
+
+LABEL = "label"
+_NOTHING = "(?!)"  # matches no file
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folder structure of one data set.
+
+    The patterns are regular expressions for the path relative to the data set's folder, with forward slashes. Their
+    named groups tell the case: ``patient`` and, where there are several scans a patient, ``time`` or ``case``; ``part``
+    beginning with "test" marks the official test scans.
+
+    Attributes:
+        name: what the user types.
+        expects: the structure as the user sees it.
+        images: pattern of each modality that the data set has.
+        label: pattern of the label.
+        raters: how many persons drew labels; ``RATER`` in the label's pattern stands for the number chosen.
+    """
+
+    name: str
+    expects: str
+    images: Mapping[str, re.Pattern[str]]
+    label: str
+    raters: int = 1
+
+    def label_pattern(self, rater: int) -> re.Pattern[str]:
+        """The pattern of the labels of one rater, counted from 1."""
+        if not 1 <= rater <= self.raters:
+            raise InputError(f"rater is {rater}: the layout {self.name} has labels of {self.raters} rater(s)")
+        return re.compile(self.label.replace("RATER", str(rater)), re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """One scan session of one patient.
+
+    Attributes:
+        name: unique in the data set.
+        patient: the same for all time points of a person.
+        images: one file a modality, in channel order.
+        label: the label map, or None for an unlabelled test scan.
+        official_test: whether the data set's authors made it a test scan.
+    """
+
+    name: str
+    patient: str
+    images: tuple[Path, ...]
+    label: Path | None
+    official_test: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """The complete cases, and what is wrong with the others."""
+
+    cases: list[FoundCase] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def find_cases(
+    root: str | Path, layout: Layout, modalities: Sequence[str], rater: int = 1, labelled: bool = True
+) -> Found:
+    """Find the cases of a data set.
+
+    Args:
+        root: the data set's folder.
+        layout: its structure.
+        modalities: the modalities wanted, in channel order.
+        rater: whose labels to take.
+        labelled: whether labels are looked for at all.
+
+    Returns:
+        The cases sorted by name. A case that lacks a file, or has two candidates for one, is a problem and no case.
+        When ``labelled``, scans outside the official test part need a label.
+
+    Raises:
+        InputError: the layout lacks a modality or the rater.
+    """
+    missing = [name for name in modalities if name not in layout.images]
+    if missing:
+        raise InputError(f"modality {missing[0]!r} is not in {layout.name}: use any of {', '.join(layout.images)}")
+    patterns = {name: layout.images[name] for name in modalities}
+    if labelled:
+        patterns[LABEL] = layout.label_pattern(rater)
+    found = Found()
+    for (name, patient, official_test), files in sorted(_grouped(Path(root), patterns).items()):
+        with_label = labelled and (LABEL in files or not official_test)
+        needed = [*modalities, *([LABEL] if with_label else [])]
+        faults = list(_faults(name, needed, files, layout))
+        found.problems.extend(faults)
+        if not faults:
+            label = files[LABEL][0] if with_label else None
+            images = tuple(files[modality][0] for modality in modalities)
+            found.cases.append(FoundCase(name, patient, images, label, official_test))
+    return found
+
+
+def detect_layout(
+    root: str | Path, layouts: Sequence[Layout], modalities: Sequence[str], labelled: bool = True
+) -> Layout:
+    """The layout that finds most cases in ``root``.
+
+    Raises:
+        InputError: no layout finds any file; the message shows what each expects.
+    """
+
+    def matches(layout: Layout) -> int:
+        if not set(modalities) <= set(layout.images):
+            return 0
+        found = find_cases(root, layout, modalities, labelled=labelled)
+        return len(found.cases) * 1000 + len(found.problems)  # complete cases count more than broken ones
+
+    best = max(layouts, key=matches)
+    if matches(best) == 0:
+        known = "".join(f"\n  --layout {layout.name}: {layout.expects}" for layout in layouts)
+        raise InputError(
+            f"{root}: no known structure with {', '.join(modalities)}. Known are:{known}\n"
+            '  or give patterns: --T1 "{patient}/{case}_T1.nii.gz" ... --label "{patient}/{case}_seg.nii.gz"'
+        )
+    return best
+
+
+def general_layout(patterns: Mapping[str, str], labelled: bool = True) -> Layout:
+    """A layout from the user's own glob patterns.
+
+    ``*`` and ``?`` match within a folder name, ``**`` across folders, ``{case}`` and ``{patient}`` stand for the names;
+    without ``{patient}`` every case is a patient of its own.
+
+    Args:
+        patterns: modality (or ``label``) to pattern, relative to the data set's folder.
+        labelled: whether a pattern for the labels is needed.
+
+    Returns:
+        The layout.
+
+    Raises:
+        InputError: no pattern for the label, or patterns whose placeholders are missing or differ.
+    """
+    if labelled and LABEL not in patterns:
+        raise InputError('no pattern for the labels: add --label, such as --label "{patient}/{case}_seg.nii.gz"')
+    placeholders = {role: frozenset(re.findall(r"\{(\w*)\}", str(pattern))) for role, pattern in patterns.items()}
+    first = next(iter(patterns))
+    for role, names in placeholders.items():
+        if not names or not names <= {"case", "patient"}:
+            raise InputError(
+                f"--{role} {patterns[role]!r}: use the placeholder {{case}}, and {{patient}} where there is one"
+            )
+        if names != placeholders[first]:
+            raise InputError(
+                f"--{role} {patterns[role]!r}: use the same placeholders as in --{first} {patterns[first]!r}"
+            )
+    compiled = {role: _from_glob(str(pattern)) for role, pattern in patterns.items()}
+    expects = ", ".join(f"{role}: {pattern}" for role, pattern in patterns.items())
+    images = {role: re.compile(pattern) for role, pattern in compiled.items() if role != LABEL}
+    return Layout("general", expects, images, f"(?-i:{compiled.get(LABEL, _NOTHING)})")
+
+
+def _from_glob(pattern: str) -> str:
+    """A glob pattern with placeholders as a regular expression; a repeated placeholder means the same text."""
+    seen: set[str] = set()
+    parts = []
+    for token in re.split(r"(\{\w+\}|\*\*/|\*\*|\*|\?)", pattern.removeprefix("./")):
+        if token.startswith("{"):
+            name = token[1:-1]
+            parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)")
+            seen.add(name)
+        else:
+            wildcards = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+            parts.append(wildcards.get(token, re.escape(token)))
+    return "".join(parts)
+
+
+_Key = tuple[str, str, bool]
+
+
+def _grouped(root: Path, patterns: Mapping[str, re.Pattern[str]]) -> dict[_Key, dict[str, list[Path]]]:
+    """All files that match, by case and then by role (a modality or the label)."""
+    groups: dict[_Key, dict[str, list[Path]]] = {}
+    for path in _files(root):
+        relative = path.relative_to(root).as_posix()
+        for role, pattern in patterns.items():
+            if match := pattern.fullmatch(relative):
+                groups.setdefault(_key(match.groupdict()), {}).setdefault(role, []).append(path)
+    return groups
+
+
+def _key(groups: Mapping[str, str | None]) -> _Key:
+    session = groups.get("case") or groups.get("time")
+    patient = groups.get("patient") or session or ""
+    said = session == patient or re.match(rf"{re.escape(patient)}[^0-9a-zA-Z]", session or "")
+    name = (session or patient) if said or not session else f"{patient}_{session}"
+    return name, patient, (groups.get("part") or "").lower().startswith("test")
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Every file below ``root`` by name, through links but never in circles; hidden ones are left out."""
+    visited = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and real not in visited)
+        if real not in visited:
+            yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
+        visited.add(real)
+
+
+def _faults(name: str, needed: Sequence[str], files: Mapping[str, list[Path]], layout: Layout) -> Iterator[Problem]:
+    for role in needed:
+        candidates = files.get(role, [])
+        if not candidates:
+            there = ", ".join(role for role in files if files[role])
+            advice = f"bring it to its place ({layout.expects}), or leave the case out with --skip_broken"
+            yield Problem(name, "", f"no {role} file (found only {there})", advice)
+        elif len(candidates) > 1:
+            advice = "keep one of them, point to the folder that holds one, or give patterns"
+            yield Problem(name, str(candidates[0]), f"{len(candidates)} files for {role}, also {candidates[1]}", advice)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that can be known about the data before the first step of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_nets.datasets.checks import CheckOptions, check_cases
+from custom_nets.datasets.datalist import Case, datalist_path, load_section, parse_datalist
+from custom_nets.datasets.problems import Problem, report, require_sound
+from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM
+from custom_nets.errors import InputError
+
+_logger = logging.getLogger(__name__)
+
+
+def check_training(
+    dataset_dir: str | Path,
+    datalist: str | Path,
+    modalities: int | Sequence[str],
+    labels: Sequence[int],
+    patch_size: Sequence[int] | None = None,
+    *,
+    spacing: Sequence[float] | None = None,
+    affine_tolerance_mm: float = AFFINE_TOLERANCE_MM,
+    progress: bool = True,
+) -> list[Problem]:
+    """Check the data list and every training and validation file. Each file is read once.
+
+    Args:
+        dataset_dir: the folder of the data set.
+        datalist: the list's name in ``dataset_dir``, or its absolute path.
+        modalities: the names of the input channels in order, or their number.
+        labels: the values that a label may hold, background included.
+        patch_size: the training patch in voxels along R, A, S; a smaller volume gives a warning.
+        spacing: voxel size in mm to which the bundle resamples; None = as stored.
+        affine_tolerance_mm: how far apart two files of a case may put a corner of the volume, in mm.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The warnings, which are logged as well.
+
+    Raises:
+        InputError: the list cannot be used, or a table of all errors in the files.
+    """
+    _check_order(dataset_dir, datalist, modalities)
+    cases = [*load_section(dataset_dir, datalist, "training"), *load_section(dataset_dir, datalist, "validation")]
+    options = CheckOptions(patch_size, spacing, affine_tolerance_mm=affine_tolerance_mm)
+    return _warnings(check_cases(cases, modalities, labels, options, progress=progress), dataset_dir)
+
+
+def check_inference(
+    dataset_dir: str | Path,
+    datalist: str | Path,
+    modalities: int | Sequence[str],
+    labels: Sequence[int] | None = None,
+    *,
+    section: str = "testing",
+    affine_tolerance_mm: float = AFFINE_TOLERANCE_MM,
+    progress: bool = True,
+) -> list[Problem]:
+    """Check the data list and every file of the section that is to be segmented or evaluated.
+
+    Args:
+        dataset_dir: the folder of the data set.
+        datalist: the list's name in ``dataset_dir``, or its absolute path.
+        modalities: the names of the input channels in order, or their number.
+        labels: the values that a label may hold, for an evaluation; None = labels are neither needed nor read.
+        section: ``"testing"``, or another section.
+        affine_tolerance_mm: how far apart two files of a case may put a corner of the volume, in mm.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The warnings, which are logged as well.
+
+    Raises:
+        InputError: the list cannot be used, or a table of all errors in the files.
+    """
+    _check_order(dataset_dir, datalist, modalities)
+    cases: list[Case] = load_section(dataset_dir, datalist, section, labelled=labels is not None)
+    options = CheckOptions(empty_label=None, affine_tolerance_mm=affine_tolerance_mm)
+    return _warnings(check_cases(cases, modalities, labels, options, progress=progress), dataset_dir)
+
+
+def _warnings(problems: list[Problem], dataset_dir: str | Path) -> list[Problem]:
+    root = Path(dataset_dir).absolute()
+    require_sound(problems, root)
+    if problems:
+        _logger.warning("%s: %s", root, report(problems, root))
+    return problems
+
+
+def _check_order(dataset_dir: str | Path, datalist: str | Path, modalities: int | Sequence[str]) -> None:
+    """Refuse a list whose own ``modality`` entry has the wanted modalities in another order.
+
+    Swapped channels would train without any sign of it. Other names than the bundle's say nothing and are let pass.
+    """
+    listed: Any = parse_datalist(dataset_dir, datalist)[0].get("modality")
+    if isinstance(modalities, int) or not isinstance(listed, dict):
+        return
+    keys = sorted(listed, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0))
+    there = [str(listed[key]).lower() for key in keys]
+    wanted = [name.lower() for name in modalities]
+    if there != wanted and sorted(there) == sorted(wanted):
+        found = ", ".join(str(listed[key]) for key in keys)
+        raise InputError(
+            f"{datalist_path(dataset_dir, datalist)} lists the modalities as {found}, "
+            f"the network expects {', '.join(modalities)}: write it again with --modalities {','.join(modalities)}"
+        )

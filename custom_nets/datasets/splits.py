@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is trained on, who is validated on, who is tested on: by patient, with the lesion loads spread evenly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from custom_nets.errors import InputError
+
+PARTS = ("training", "validation", "testing")
+_MOST_STRATA = 4
+
+
+def split_by_patient(
+    patients: Sequence[str],
+    volumes: Sequence[float],
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+) -> list[str]:
+    """Split cases into training, validation and testing.
+
+    All cases of a patient stay together. Patients are sorted by their mean lesion volume, shuffled within quarters of
+    that order (larger strata where patients are few) and dealt out, so that each part gets its share of small and of
+    large lesion loads. The result does not depend on the order of the cases. A part with a positive fraction gets at
+    least one patient.
+
+    Args:
+        patients: the patient of each case.
+        volumes: the lesion volume of each case, in any unit.
+        fractions: shares of the patients for training, validation, testing; they add up to 1.
+        seed: another seed gives another split.
+
+    Returns:
+        ``"training"``, ``"validation"`` or ``"testing"`` for each case.
+
+    Raises:
+        InputError: wrong fractions, or fewer patients than parts.
+    """
+    if len(fractions) != len(PARTS) or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        wanted = "three shares for training, validation, testing that add up to 1, such as 0.7,0.1,0.2"
+        raise InputError(f"fractions is {_listed(fractions)}: give {wanted}")
+    parts = sum(fraction > 0 for fraction in fractions)
+    order = _stratified_order(patients, volumes, parts, seed)
+    if len(order) < parts:
+        raise InputError(
+            f"{len(order)} patient(s) cannot be split into {parts} parts: add patients, or set a share to 0, "
+            "such as --fractions 0.5,0.5,0"
+        )
+    part_of = dict(zip(order, _dealt(_quotas(len(order), fractions)), strict=True))
+    return [PARTS[part_of[patient]] for patient in patients]
+
+
+def folds_by_patient(patients: Sequence[str], volumes: Sequence[float], folds: int, seed: int = 0) -> list[int]:
+    """Split cases into folds for cross-validation; every patient is in exactly one fold.
+
+    Patients are stratified as in ``split_by_patient``; the numbers of patients of two folds differ by at most 1.
+
+    Args:
+        patients: the patient of each case.
+        volumes: the lesion volume of each case, in any unit.
+        folds: number of folds, at least 2.
+        seed: another seed gives another split.
+
+    Returns:
+        The fold, 0 to ``folds`` - 1, in which each case is validated.
+
+    Raises:
+        InputError: fewer than 2 folds, or fewer patients than folds.
+    """
+    order = _stratified_order(patients, volumes, max(folds, 1), seed)
+    if not 2 <= folds <= len(order):
+        raise InputError(f"folds is {folds}: give a number from 2 to the number of patients, {len(order)}")
+    fold_of = dict(zip(order, _dealt(_quotas(len(order), [1 / folds] * folds)), strict=True))
+    return [fold_of[patient] for patient in patients]
+
+
+def _stratified_order(patients: Sequence[str], volumes: Sequence[float], parts: int, seed: int) -> list[str]:
+    """Each patient once, by mean volume, shuffled within strata of that order.
+
+    A stratum holds at least as many patients as there are parts; with less, the seed would hardly change the split.
+    """
+    of_patient: dict[str, list[float]] = {}
+    for patient, volume in zip(patients, volumes, strict=True):
+        of_patient.setdefault(patient, []).append(float(volume))
+    ranked = sorted(
+        of_patient, key=lambda patient: (math.fsum(of_patient[patient]) / len(of_patient[patient]), patient)
+    )
+    generator = np.random.default_rng(seed)
+    strata = np.array_split(np.arange(len(ranked)), min(_MOST_STRATA, max(1, len(ranked) // parts)))
+    return [ranked[index] for stratum in strata for index in generator.permutation(stratum)]
+
+
+def _quotas(patients: int, fractions: Sequence[float]) -> list[int]:
+    """Whole numbers of patients by largest remainder, at least 1 for a positive fraction."""
+    exact = [fraction * patients for fraction in fractions]
+    quotas = [
+        max(math.floor(share + 1e-9), int(fraction > 0)) for share, fraction in zip(exact, fractions, strict=True)
+    ]
+    while (missing := patients - sum(quotas)) != 0:
+        step = 1 if missing > 0 else -1
+        candidates = [i for i, quota in enumerate(quotas) if fractions[i] > 0 and quota + step > 0]
+        quotas[max(candidates, key=lambda i: step * (exact[i] - quotas[i]))] += step
+    return quotas
+
+
+def _dealt(quotas: Sequence[int]) -> list[int]:
+    """The part of each place in the order: always the part that is farthest behind its share so far."""
+    total, given, parts = sum(quotas), [0] * len(quotas), list[int]()
+    for place in range(1, total + 1):
+        open_parts = [part for part, quota in enumerate(quotas) if given[part] < quota]
+        part = max(open_parts, key=lambda p: quotas[p] * place / total - given[p])
+        given[part] += 1
+        parts.append(part)
+    return parts
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ",".join(f"{number:g}" for number in numbers)

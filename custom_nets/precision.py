@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mixed precision on any device, as an inferer around the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+
+from custom_nets.errors import InputError
+
+#: What ``amp_dtype`` may name.
+AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def amp_pays(device: torch.device | str) -> bool:
+    """Tell whether mixed precision is faster on ``device``: any GPU, or a CPU with bfloat16 instructions."""
+    return torch.device(device).type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def amp_dtype_named(name: str) -> torch.dtype:
+    """Return the data type of that name; `InputError` for another than "bfloat16" or "float16"."""
+    if name not in AMP_DTYPES:
+        raise InputError(f"amp_dtype is '{name}': choose one of {sorted(AMP_DTYPES)}, or switch amp off.")
+    return AMP_DTYPES[name]
+
+
+class MixedPrecisionInferer(Inferer):
+    """Run another inferer under autocast, and return float32.
+
+    MONAI's engines autocast on CUDA alone; this serves CPUs as well, and leaves the loss in float32. Bfloat16 needs no
+    gradient scaler; for float16 on CUDA let the trainer scale (its ``amp``).
+
+    Args:
+        inferer: any MONAI inferer.
+        enabled: False = float32 throughout.
+        dtype: "bfloat16" (default; float32's range) or "float16".
+    """
+
+    def __init__(self, inferer: Inferer, enabled: bool = True, dtype: str = "bfloat16") -> None:
+        super().__init__()
+        self.inferer = inferer
+        self.enabled = enabled
+        self.dtype = amp_dtype_named(dtype)
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Predict; shapes are the wrapped inferer's."""
+        with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.enabled):
+            return self.inferer(inputs, network, *args, **kwargs).float()

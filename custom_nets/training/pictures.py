@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of segmented cases while they are validated, evaluated or predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from custom_nets.figures import overlay
+
+
+class CasePictures:
+    """Handler of an evaluator: draws each case's image with the outlines of reference and prediction.
+
+    Writes ``<case>.png``; a later run over the same cases draws them anew. It needs the image, the reference (if any)
+    and the predicted label on one grid.
+
+    Args:
+        output_dir: folder of the pictures.
+        dataset_dir: a case is named by its (first) image file, relative to this folder.
+        image_key: of the batch's image to draw upon.
+        channel: which channel of the image to draw; -1 = the last.
+        limit: draw the first cases of each process only; 0 = none.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        dataset_dir: str | Path,
+        image_key: str = "image",
+        channel: int = 0,
+        limit: int = 4,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.dataset_dir = Path(dataset_dir).resolve()
+        self.image_key = image_key
+        self.channel = channel
+        self.limit = limit
+        self._drawn = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        if self.limit > 0:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self._drawn = 0
+
+    def __call__(self, engine: Any) -> None:
+        """Draw the cases of this batch."""
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
+            if self._drawn >= self.limit:
+                return
+            self._drawn += 1
+            image = batch[self.image_key]
+            drawn = image[min(self.channel, len(image) - 1)][None]
+            name = self._name(image)
+            overlay(drawn, output.get("label"), output["pred"], self.output_dir / f"{name}.png", name)
+
+    def _name(self, image: Any) -> str:
+        path = Path(str(image.meta.get("filename_or_obj", "case"))).resolve()
+        if path.is_relative_to(self.dataset_dir):
+            path = path.relative_to(self.dataset_dir)
+        else:
+            path = Path(path.name)
+        return "_".join(path.parts).removesuffix(".gz").removesuffix(".nii")

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a run, and exact resume."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from custom_nets.checkpoints import read_checkpoint, require_same, save_weights
+from custom_nets.errors import InputError, stops_with_message
+from custom_nets.files import written_whole
+from custom_nets.training.records import RunRecords
+
+_logger = logging.getLogger(__name__)
+
+#: Where a run of this layout of `last.pt` can be resumed.
+_FORMAT = 1
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """The network without DistributedDataParallel or a compiled wrapper around it."""
+    network = getattr(network, "module", network)
+    return getattr(network, "_orig_mod", network)
+
+
+def resume_from(resume: bool | str | Path | None, ckpt_dir: str | Path) -> Path | None:
+    """Return the file to resume from, or None to start anew.
+
+    Args:
+        resume: False or None, True for `last.pt` in ``ckpt_dir`` (also as the words that a command line gives), or a
+            file.
+        ckpt_dir: folder of the run's checkpoints.
+    """
+    word = str(resume).lower()
+    if word in ("false", "none", "null", ""):
+        return None
+    return Path(ckpt_dir) / "last.pt" if word == "true" else Path(str(resume))
+
+
+class RunState:
+    """Handler of the trainer: writes `last.pt` and `model.pt` after every epoch, and resumes from `last.pt`.
+
+    `model.pt` holds the weights of the best epoch by the key metric of the evaluator (of the last epoch where nothing
+    is validated), weights only. `last.pt` holds all that the rest of the run depends on: weights, optimiser, schedule,
+    gradient scaler, epoch, best score and records. Random states need no place: they follow from seed and epoch
+    (`custom_nets.training.reproducible`). Both are written whole or not at all, by the first process, so a run that is
+    killed at any moment goes on from its last finished epoch and ends with the same weights, bit for bit on a CPU.
+
+    Put it last among the handlers of the trainer: what runs behind it is not in the checkpoint. The records are
+    attached with it.
+
+    Args:
+        ckpt_dir: folder of both files.
+        network: the network in training.
+        optimizer: its optimiser.
+        lr_scheduler: its schedule.
+        records: the table of the run; attached here.
+        evaluator: whose key metric picks the best epoch; None = the last epoch is the best.
+        resume: see :func:`resume_from`. A run that starts anew keeps the files of an earlier one as `*.previous.pt`.
+    """
+
+    def __init__(
+        self,
+        ckpt_dir: str | Path,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: Any,
+        records: RunRecords,
+        evaluator: Any = None,
+        resume: bool | str = False,
+    ) -> None:
+        self.ckpt_dir = Path(ckpt_dir)
+        self.network = network
+        self.parts: dict[str, Any] = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "records": records}
+        self.evaluator = evaluator
+        self.resume = resume_from(resume, ckpt_dir)
+
+    @property
+    def last(self) -> Path:
+        """The file that a run resumes from."""
+        return self.ckpt_dir / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The weights to segment with."""
+        return self.ckpt_dir / "model.pt"
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        self.parts["records"].attach(engine)
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    @stops_with_message
+    def start(self, engine: Any) -> None:
+        """Load the state to go on from, or set the files of an earlier run aside."""
+        if self.resume:
+            self._load(engine, self.resume)
+        elif engine.state.rank == 0:
+            for path in (self.last, self.best):
+                if path.exists():
+                    shutil.copy2(path, path.with_suffix(".previous.pt"))
+
+    def save(self, engine: Any) -> None:
+        """Write `model.pt` if this epoch is the best so far, then `last.pt`."""
+        if engine.state.rank != 0:
+            return
+        weights = bare(self.network).state_dict()
+        if not self._validates() or self.evaluator.state.best_metric_epoch == engine.state.epoch:
+            save_weights(weights, self.best)
+        content = {
+            "format": _FORMAT,
+            "model": weights,
+            "epoch": engine.state.epoch,
+            "epoch_length": engine.state.epoch_length,
+            "scaler": None if engine.scaler is None else engine.scaler.state_dict(),
+            **{name: part.state_dict() for name, part in self.parts.items()},
+        }
+        if self._validates():
+            content["best_metric"] = float(self.evaluator.state.best_metric)
+            content["best_metric_epoch"] = int(self.evaluator.state.best_metric_epoch)
+        with written_whole(self.last) as temporary:
+            torch.save(content, temporary)
+
+    def _validates(self) -> bool:
+        return self.evaluator is not None and self.evaluator.state.epoch_length != 0
+
+    def _load(self, engine: Any, path: Path) -> None:
+        content = read_checkpoint(path)
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise InputError(f"{path}: is no checkpoint to resume from; give the last.pt of a run, or true for the newest.")
+        network = bare(self.network)
+        require_same(content["model"], network.state_dict(), str(path), type(network).__name__)
+        network.load_state_dict(content["model"])
+        for name, part in self.parts.items():
+            part.load_state_dict(content[name])
+        if engine.scaler is not None and content["scaler"]:
+            engine.scaler.load_state_dict(content["scaler"])
+        engine.state.epoch = content["epoch"]
+        engine.state.iteration = content["epoch"] * engine.state.epoch_length
+        if self._validates() and "best_metric" in content:
+            self.evaluator.state.best_metric = content["best_metric"]
+            self.evaluator.state.best_metric_epoch = content["best_metric_epoch"]
+        _logger.info("resumed from %s behind epoch %d of %d", path, content["epoch"], engine.state.max_epochs)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiny data sets on disk in the structure of the real ones."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+SHAPE = (6, 7, 8)
+MODALITIES = ("T1", "T2", "FLAIR")
+
+
+def write_scan(path: Path, seed: int = 0, shape: Sequence[int] = SHAPE, affine: Any = None) -> Path:
+    """A noise image, another one for another seed."""
+    voxels = np.random.default_rng(seed).integers(1, 1000, size=tuple(shape)).astype(np.int16)
+    return write_voxels(path, voxels, affine)
+
+
+def write_label(
+    path: Path, voxels: int = 3, value: float = 1, shape: Sequence[int] = SHAPE, affine: Any = None
+) -> Path:
+    """A label map whose first ``voxels`` voxels have the value."""
+    label = np.zeros(tuple(shape), dtype=np.float32 if value % 1 else np.uint8)
+    label.reshape(-1)[:voxels] = value
+    return write_voxels(path, label, affine)
+
+
+def write_voxels(path: Path, voxels: np.ndarray, affine: Any = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4) if affine is None else np.asarray(affine)), path)
+    return path
+
+
+def write_files(root: Path, images: Sequence[str], label: str | None, voxels: int = 3) -> None:
+    """One case: an image file each with its own noise, and a label."""
+    for number, name in enumerate(images):
+        write_scan(root / name, seed=zlib.crc32(name.encode()) + number)
+    if label is not None:
+        write_label(root / label, voxels)
+
+
+def mslesseg(root: Path) -> None:
+    """P1 with two time points, P2 and P3 with one; two test scans, of which one has no mask."""
+    top = "MSLesSeg Dataset"
+    for patient, time in (("P1", "T1"), ("P1", "T2"), ("P2", "T1"), ("P3", "T1")):
+        stem = f"{top}/train/{patient}/{time}/{patient}_{time}"
+        write_files(root, [f"{stem}_{name}.nii.gz" for name in MODALITIES], f"{stem}_MASK.nii.gz", 2 * int(patient[1]))
+    write_files(root, [f"{top}/test/P54/P54_{name}.nii.gz" for name in MODALITIES], f"{top}/test/P54/P54_MASK.nii.gz")
+    write_files(root, [f"{top}/test/P55/P55_{name}.nii.gz" for name in MODALITIES], None)
+
+
+def isbi2015(root: Path) -> None:
+    """Two patients with two visits and two raters, one unlabelled test patient."""
+    for visit in ("training01_01", "training01_02", "training02_01", "training02_02"):
+        folder = f"training/{visit[:10]}"
+        files = [f"{folder}/preprocessed/{visit}_{name}_pp.nii" for name in ("mprage", "t2", "flair", "pd")]
+        write_files(root, files, f"{folder}/masks/{visit}_mask1.nii", 2)
+        write_label(root / f"{folder}/masks/{visit}_mask2.nii", 5)
+    files = [f"testdata_website/test01/preprocessed/test01_01_{name}_pp.nii" for name in ("mprage", "t2", "flair")]
+    write_files(root, files, None)
+
+
+def ljubljana(root: Path) -> None:
+    """Two patients in the short names, two in the published ones with brain masks and processing words."""
+    for patient in ("patient01", "patient02"):
+        write_files(root, [f"{patient}/{n}.nii.gz" for n in ("t1", "t2", "flair", "t1post")], f"{patient}/label.nii.gz")
+    for patient in ("patient03", "patient04"):
+        stem = f"{patient}/{patient}"
+        files = [f"{stem}_{name}_N4_regtoFLAIR_brain.nii.gz" for name in ("T1W", "T2W", "T1WKS")]
+        write_files(root, [*files, f"{stem}_FLAIR.nii.gz"], f"{stem}_consensus_gt.nii.gz")
+        write_label(root / f"{stem}_brainmask.nii.gz", 100)
+        write_label(root / f"{stem}_FLAIR_brainmask.nii.gz", 100)
+
+
+def general(root: Path) -> None:
+    """Three subjects with two visits: sub-1/v1_T1.nii.gz."""
+    for subject in ("sub-1", "sub-2", "sub-3"):
+        for visit in ("v1", "v2"):
+            stem = f"scans/{subject}/{visit}"
+            write_files(root, [f"{stem}_{name}.nii.gz" for name in MODALITIES], f"masks/{subject}/{visit}_seg.nii.gz")
+
+
+GENERAL_PATTERNS = {
+    **{name: f"**/{{patient}}/{{case}}_{name}.nii.gz" for name in MODALITIES},
+    "label": "masks/{patient}/{case}_seg.nii.gz",
+}
+
+
+def write_datalist(root: Path, **sections: Any) -> Path:
+    path = root / "datalist.json"
+    path.write_text(json.dumps(sections), encoding="utf-8")
+    return path

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the scans in a folder, check them, split them by patient and write ``datalist.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_nets.datasets.building import (
+    Examined,
+    SplitPlan,
+    assign,
+    datalist_content,
+    examine_found,
+    without_broken,
+)
+from custom_nets.datasets.checks import CheckOptions
+from custom_nets.datasets.domains import Domain, domain_named
+from custom_nets.datasets.layouts import LABEL, Found, Layout, detect_layout, find_cases, general_layout
+from custom_nets.datasets.problems import errors_of, report, text_table
+from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM
+from custom_nets.errors import InputError
+from custom_nets.files import write_json
+from tools._command import run
+
+
+def main(
+    domain: str,
+    dataset_dir: str,
+    *,
+    layout: str = "auto",
+    modalities: str | Sequence[str] | None = None,
+    fractions: str | Sequence[float] | None = None,
+    folds: int | None = None,
+    fold: int | None = None,
+    seed: int = 0,
+    rater: int = 1,
+    official_test: bool = True,
+    unlabelled: bool = False,
+    skip_broken: bool = False,
+    affine_tolerance_mm: float = AFFINE_TOLERANCE_MM,
+    output: str = "datalist.json",
+    overwrite: bool = False,
+    **patterns: str,
+) -> None:
+    """Find the scans in a folder, check every file, split by patient and write datalist.json.
+
+    Patients stay together and lesion volumes are spread evenly. Two tables are printed: the cases, and all problems.
+    Any other layout is given by a pattern for each modality and the label, relative to DATASET_DIR, such as
+    --T1 "{patient}/{case}_T1.nii.gz" --label "{patient}/{case}_seg.nii.gz"; * and ** work as in a shell.
+
+    Args:
+        domain: the task, such as ms_lesions.
+        dataset_dir: the folder of the data set; the list is written into it, with paths relative to it.
+        layout: auto, a known layout (ms_lesions: mslesseg, isbi2015, ljubljana), or general with patterns.
+        modalities: the input channels in order, such as T1,T2,FLAIR, which is the default of ms_lesions.
+        fractions: shares of the patients for training,validation,testing; 0.7,0.1,0.2 unless the data set has its own
+            test scans. With folds, only the test share counts, and it is 0 unless given.
+        folds: number of folds for cross-validation; writes datalist_fold0.json ... and datalist_folds.json.
+        fold: write only this fold, counted from 0, as OUTPUT.
+        seed: another seed gives another split.
+        rater: whose labels to take where several persons drew (isbi2015: 1 or 2).
+        official_test: use the data set's own test scans as testing; with --noofficial_test deal them out too.
+        unlabelled: the scans have no labels; all become testing, for inference.
+        skip_broken: leave cases with errors out instead of refusing to write.
+        affine_tolerance_mm: how far apart two files of a case may put a corner of the volume.
+        output: name of the list, in DATASET_DIR.
+        overwrite: replace a list that exists.
+        patterns: pattern of each modality and of the label.
+    """
+    root, task = Path(str(dataset_dir)), domain_named(str(domain))
+    if not root.is_dir():
+        raise InputError(f"dataset_dir {str(root)!r} is not a folder: give the folder that holds the scans")
+    channels = _words(modalities) if modalities is not None else list(task.modalities)
+    plan = SplitPlan(_numbers(fractions), _whole("folds", folds), _whole("seed", seed) or 0, official_test)
+    outputs = _outputs(root, str(output), folds, _whole("fold", fold), overwrite)
+    structure = _layout(root, task, layout, channels, patterns, not unlabelled)
+    print(f"layout {structure.name}: {structure.expects}")
+    found = find_cases(root, structure, channels, _whole("rater", rater) or 0, not unlabelled)
+    options = CheckOptions(affine_tolerance_mm=_number("affine_tolerance_mm", affine_tolerance_mm))
+    usable = _usable(root, found, channels, list(task.labels), options, skip_broken)
+    splits = assign(usable, plan)
+    print(_case_table(usable, splits, fold))
+    header = {
+        "name": domain,
+        "modality": {str(number): name for number, name in enumerate(channels)},
+        "made_by": {
+            "layout": structure.name,
+            "seed": seed,
+            "fractions": plan.fractions,
+            "folds": folds,
+            "rater": rater,
+        },
+    }
+    contents = [datalist_content(root, usable, parts, task, header) for parts in splits]
+    if fold is not None:
+        contents = [contents[fold]]
+    elif folds is not None:
+        contents.append({**header, "validated_in_fold": _fold_of(usable, splits)})
+    for path, content in zip(outputs, contents, strict=True):
+        print(f"wrote {write_json(path, content)}")
+
+
+def _usable(
+    root: Path, found: Found, channels: Sequence[str], labels: Sequence[int], options: CheckOptions, skip_broken: bool
+) -> list[Examined]:
+    """Check the cases, print all problems, and keep the sound cases if that is allowed."""
+    examined, problems = examine_found(found, channels, labels, options)
+    print(report(problems, root))
+    errors = errors_of(problems)
+    if errors and not skip_broken:
+        broken = len({problem.case for problem in errors})
+        raise InputError(f"{broken} case(s) of {root} have errors, see the table: correct them or add --skip_broken")
+    usable = without_broken(examined)
+    if not usable:
+        raise InputError(f"{root}: no usable case is left: see the table of problems, and --layout")
+    return usable
+
+
+def _layout(
+    root: Path, task: Domain, name: str, channels: Sequence[str], patterns: dict[str, str], labelled: bool
+) -> Layout:
+    known = {layout.name: layout for layout in task.layouts}
+    if name not in ("auto", "general", *known):
+        raise InputError(f"layout {name!r} is unknown: use one of auto, {', '.join(known)}, general")
+    roles = [*channels, *([LABEL] if labelled else [])]
+    stray = [option for option in patterns if option not in roles or name in known]
+    if stray:
+        raise InputError(
+            f"option --{stray[0]} is unknown here: patterns are for {', '.join(roles)} with --layout general"
+        )
+    if name in known:
+        return known[name]
+    if name == "auto" and not patterns:
+        return detect_layout(root, task.layouts, channels, labelled)
+    absent = [role for role in roles if role not in patterns]
+    if absent:
+        raise InputError(f'no pattern for {absent[0]}: add --{absent[0]} "{{patient}}/{{case}}_{absent[0]}.nii.gz"')
+    return general_layout(patterns, labelled)
+
+
+def _outputs(root: Path, output: str, folds: int | None, fold: int | None, overwrite: bool) -> list[Path]:
+    """The files to write, known to be free before the long reading begins."""
+    path = root / output
+    if path.suffix != ".json" or path.parent.resolve() != root.resolve():
+        raise InputError(f"output {output!r}: give a file name ending in .json; the list lies in the data set's folder")
+    if fold is not None and (folds is None or not 0 <= fold < folds):
+        raise InputError(f"fold is {fold}: give --folds K and a fold from 0 to K - 1")
+    paths = [path]
+    if folds is not None and fold is None:
+        paths = [path.with_name(f"{path.stem}_fold{number}.json") for number in range(folds)]
+        paths.append(path.with_name(f"{path.stem}_folds.json"))
+    taken = [path for path in paths if path.exists()]
+    if taken and not overwrite:
+        raise InputError(f"{taken[0]} exists: add --overwrite to replace it, or --output another name")
+    return paths
+
+
+def _case_table(examined: Sequence[Examined], splits: Sequence[Sequence[str | None]], fold: int | None) -> str:
+    rows = []
+    folds = _fold_of(examined, splits)
+    for number, one in enumerate(examined):
+        grid, spacing, lesion_ml = one.report.grid or (), one.report.spacing or (), one.report.foreground_ml
+        if len(splits) > 1 and fold is None:
+            part = f"fold {folds[one.case.name]}" if one.case.name in folds else str(splits[0][number])
+        else:
+            part = str(splits[fold or 0][number] or "left out")
+        volume = "-" if lesion_ml is None else f"{lesion_ml:.2f}"
+        shape, size = "x".join(map(str, grid)), "x".join(f"{mm:.3g}" for mm in spacing)
+        rows.append((one.case.name, one.case.patient, shape, size, volume, part))
+    return text_table(("case", "patient", "shape", "spacing mm", "lesion ml", "part"), rows)
+
+
+def _fold_of(examined: Sequence[Examined], splits: Sequence[Sequence[str | None]]) -> dict[str, int]:
+    return {
+        one.case.name: fold
+        for fold, parts in enumerate(splits)
+        for one, part in zip(examined, parts, strict=True)
+        if part == "validation"
+    }
+
+
+def _words(value: str | Sequence[str]) -> list[str]:
+    """``T1,T2`` as the command line gives it: a string, or already a tuple."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    words = [str(word).strip() for word in parts]
+    if len(set(words)) < len(words) or not all(words):
+        raise InputError(f"modalities is {','.join(words)}: name each modality once")
+    return words
+
+
+def _whole(option: str, value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise InputError(f"{option} is {value!r}: give a whole number")
+    return value
+
+
+def _number(option: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{option} is {value!r}: give a number")
+    return float(value)
+
+
+def _numbers(value: Any) -> list[float] | None:
+    if value is None:
+        return None
+    try:
+        return [float(part) for part in (value.split(",") if isinstance(value, str) else value)]
+    except (TypeError, ValueError):
+        raise InputError(f"fractions is {value!r}: give three numbers, such as 0.7,0.1,0.2") from None
+
+
+if __name__ == "__main__":
+    run(main)
