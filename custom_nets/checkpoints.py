@@ -107,6 +107,12 @@ def require_same(state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor
         )
 
 
+def bare(network: nn.Module) -> nn.Module:
+    """The network inside DistributedDataParallel or a compiled wrapper."""
+    network = getattr(network, "module", network)
+    return getattr(network, "_orig_mod", network)
+
+
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load the weights in ``path`` (`models/model.pt`, or `models/last.pt` of a run) into ``network``, strictly.
 
@@ -114,9 +120,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         InputError: for a file that cannot be read, or is no checkpoint of this network.
     """
     state_dict = unwrap(read_checkpoint(path), str(path))
-    bare = getattr(network, "module", network)  # DistributedDataParallel wraps the network
-    require_same(state_dict, bare.state_dict(), str(path), type(bare).__name__)
-    bare.load_state_dict(state_dict)
+    network = bare(network)
+    require_same(state_dict, network.state_dict(), str(path), type(network).__name__)
+    network.load_state_dict(state_dict)
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> None:

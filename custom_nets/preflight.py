@@ -12,6 +12,7 @@ import torch
 import ignite.distributed as idist
 
 from custom_nets.checkpoints import read_checkpoint
+from custom_nets.datasets.datalist import load_section
 from custom_nets.datasets.preflight import check_inference, check_training
 from custom_nets.errors import InputError, stops_with_message
 from custom_nets.precision import amp_dtype_named
@@ -36,6 +37,7 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
     if last is not None:
         read_checkpoint(last)
     require_writable(options["ckpt_dir"], options["output_dir"])
+    _check_ranks(len(load_section(options["dataset_dir"], options["datalist"], "validation")))
     check_training(
         options["dataset_dir"],
         options["datalist"],
@@ -58,6 +60,15 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
     labels = list(bundle(name).labels) if labelled else None
     modalities = modalities_of(name, options["in_channels"])
     check_inference(options["dataset_dir"], options["datalist"], modalities, labels, section=section)
+
+
+def _check_ranks(validation_cases: int) -> None:
+    ranks = idist.get_world_size()
+    if 0 < validation_cases < ranks:
+        raise InputError(
+            f"{validation_cases} validation cases for {ranks} processes: each needs one; "
+            "list more cases, or start fewer processes."
+        )
 
 
 def modalities_of(name: str, in_channels: int) -> list[str] | int:

@@ -16,8 +16,10 @@ def fit_low_end(x: Tensor, size: list[int]) -> Tensor:
     So did RSANet's authors: after a stride-2 convolution of an odd length the upsampled map is one voxel longer, and
     its first voxel goes. A cut at the high end or an interpolation to the skip's size is another function.
     """
-    depth, height, width = size[0] - x.shape[2], size[1] - x.shape[3], size[2] - x.shape[4]
-    return F.pad(x, [width, 0, height, 0, depth, 0])
+    x = x[:, :, -size[0] :, -size[1] :, -size[2] :]
+    if x.shape[2:] != size:
+        x = F.pad(x, [size[2] - x.shape[4], 0, size[1] - x.shape[3], 0, size[0] - x.shape[2], 0])
+    return x
 
 
 def doubled_kernel(weight: Tensor) -> Tensor:
@@ -70,9 +72,7 @@ class DecoderLevel(nn.Module):
         if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
             if self._split_pays(x, skip):
                 return self._forward_split(x, skip)
-        x = self.up(x)
-        if x.shape[2:] != skip.shape[2:] or torch.jit.is_tracing():
-            x = fit_low_end(x, skip.shape[2:])
+        x = fit_low_end(self.up(x), skip.shape[2:])
         return self.block(torch.cat([skip, x], dim=1))
 
     def _split_pays(self, x: Tensor, skip: Tensor) -> bool:

@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from custom_nets.blocks.slice_attention import RSABlock
+from custom_nets.checkpoints import bare
 from custom_nets.figures import learning_curves
 from custom_nets.files import write_text
 
@@ -22,7 +23,7 @@ def attention_betas(network: nn.Module) -> dict[str, float]:
     """The β of every slice-attention block, by place and direction: they tell whether the block is used at all."""
     return {
         f"beta_{place}_{direction}".replace(".", "_"): float(beta)
-        for place, block in network.named_modules()
+        for place, block in bare(network).named_modules()
         if isinstance(block, RSABlock)
         for direction, beta in zip(block.directions, block.betas, strict=True)
     }

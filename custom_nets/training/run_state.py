@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from custom_nets.checkpoints import read_checkpoint, require_same, save_weights
+from custom_nets.checkpoints import bare, read_checkpoint, require_same, save_weights
 from custom_nets.errors import InputError, stops_with_message
 from custom_nets.files import written_whole
 from custom_nets.training.records import RunRecords
@@ -21,12 +21,6 @@ _logger = logging.getLogger(__name__)
 
 #: Where a run of this layout of `last.pt` can be resumed.
 _FORMAT = 1
-
-
-def bare(network: nn.Module) -> nn.Module:
-    """The network without DistributedDataParallel or a compiled wrapper around it."""
-    network = getattr(network, "module", network)
-    return getattr(network, "_orig_mod", network)
 
 
 def resume_from(resume: bool | str | Path | None, ckpt_dir: str | Path) -> Path | None:
@@ -100,6 +94,9 @@ class RunState:
     @stops_with_message
     def start(self, engine: Any) -> None:
         """Load the state to go on from, or set the files of an earlier run aside."""
+        if engine.state.rank == 0:
+            for leftover in [*self.ckpt_dir.glob(".last.*.pt"), *self.ckpt_dir.glob(".model.*.pt")]:
+                leftover.unlink()  # a kill while it was written
         if self.resume:
             self._load(engine, self.resume)
         elif engine.state.rank == 0:
