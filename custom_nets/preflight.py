@@ -118,7 +118,9 @@ def _three(value: Any) -> bool:
 def _check_device(options: Mapping[str, Any]) -> None:
     device = torch.device(options["device"])
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device is '{device}', but {torch.cuda.device_count()} CUDA devices are here: try --device cpu.")
+        raise InputError(
+            f"device is '{device}', but {torch.cuda.device_count()} CUDA devices are here: try --device cpu."
+        )
     dtype = amp_dtype_named(options.get("amp_dtype", "bfloat16"))
     if options["amp"] and dtype == torch.float16 and device.type != "cuda" and "learning_rate" in options:
         raise InputError("amp_dtype is 'float16', whose gradients need CUDA: use bfloat16, or --amp false.")

@@ -16,10 +16,8 @@ def fit_low_end(x: Tensor, size: list[int]) -> Tensor:
     So did RSANet's authors: after a stride-2 convolution of an odd length the upsampled map is one voxel longer, and
     its first voxel goes. A cut at the high end or an interpolation to the skip's size is another function.
     """
-    x = x[:, :, -size[0] :, -size[1] :, -size[2] :]
-    if x.shape[2:] != size:
-        x = F.pad(x, [size[2] - x.shape[4], 0, size[1] - x.shape[3], 0, size[0] - x.shape[2], 0])
-    return x
+    depth, height, width = size[0] - x.shape[2], size[1] - x.shape[3], size[2] - x.shape[4]
+    return F.pad(x, [width, 0, height, 0, depth, 0])
 
 
 def doubled_kernel(weight: Tensor) -> Tensor:
@@ -72,7 +70,9 @@ class DecoderLevel(nn.Module):
         if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
             if self._split_pays(x, skip):
                 return self._forward_split(x, skip)
-        x = fit_low_end(self.up(x), skip.shape[2:])
+        x = self.up(x)
+        if torch.jit.is_tracing() or x.shape[2:] != skip.shape[2:]:
+            x = fit_low_end(x, skip.shape[2:])
         return self.block(torch.cat([skip, x], dim=1))
 
     def _split_pays(self, x: Tensor, skip: Tensor) -> bool:

@@ -30,14 +30,14 @@ CENTRE = (0.0, -16.0, 8.0)
 """The middle of that box."""
 
 _LATERAL_VENTRICLE = (
-    ((13, 33, 2, 2), (9.5, 22, 8, 4.5), (8.5, 5, 16, 4.8), (11, -15, 20, 4.8), (18, -32, 15, 5.5), (25, -42, 8, 6.5)),
-    ((25, -42, 8, 6), (27, -56, 5, 4), (26, -70, 4, 1)),
+    ((15, 34, -1, 2.2), (10, 24, 5, 4.6), (6.5, 5, 13, 5.4), (9.5, -14, 19, 5.4), (17, -32, 16, 5.8), (25, -42, 9, 6.5)),
+    ((25, -42, 8, 6), (27, -56, 5, 4), (27, -72, 4, 1)),
     ((25, -42, 8, 5.5), (33, -30, -8, 3), (32, -10, -18, 2)),
 )
 _CAUDATE = ((13, 22, 1, 5.5), (15, 14, 8, 5.5), (16, 2, 16, 3.8), (19, -16, 20, 2.2))
 _HIPPOCAMPUS = ((27, -36, -5, 3.5), (29, -22, -15, 5), (24, -8, -20, 6))
 _STEM = ((0, -17, -8, 12), (0, -22, -18, 11.5), (0, -26, -32, 14.5), (0, -35, -47, 8), (0, -40, -62, 6.5))
-_PEDUNCLE = ((8, -30, -32, 7), (20, -48, -34, 7))
+_PEDUNCLE = ((8, -30, -32, 7), (18, -46, -34, 6))
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Brain:
 
     def __init__(self, rng: np.random.Generator) -> None:
         """Draw folds, width of sulci and ventricles, thickness of the cortex."""
-        self._folds = RandomWaves(rng, (17, 21))
+        self._folds = RandomWaves(rng, (19, 24))
         self._fold_depth = RandomWaves(rng, (30, 60), count=8)
         self._bends = [RandomWaves(rng, (25, 50), count=6) for _ in range(3)]
         self._folia = RandomWaves(rng, (15, 40), count=8)
         age = rng.uniform()  # old brains have wide sulci and ventricles
         self._sulcus = np.float32(0.25 + 0.6 * age + rng.uniform(0, 0.2))
         self._ventricle = np.float32(-0.8 + 2.8 * age + rng.uniform(-0.4, 0.8))
-        self._thickness = np.float32(rng.uniform(2.5, 3.1))
+        self._thickness = np.float32(rng.uniform(2.2, 2.7))
         self._rim = np.float32(rng.uniform(0.6, 2.0))
 
     def outline(self, points: Array) -> Array:
@@ -108,13 +108,13 @@ class Brain:
         depth = np.minimum(_cerebrum(points), fissure)
         sulci = np.minimum(self._sulci(points, depth), _sylvian(folded) - self._sulcus)
         # no sulcus reaches the middle of the brain or the ventricles
-        sulci = np.maximum(sulci, np.maximum(ellipsoid(folded, (0, -10, 8), (34, 48, 24)), 6 - ventricle))
+        sulci = np.maximum(sulci, np.maximum(ellipsoid(folded, (0, -10, 8), (29, 46, 17)), 6 - ventricle))
         return np.minimum(depth, sulci)
 
     def _sulci(self, points: Array, depth: Array) -> Array:
         """Distance to the nearest sulcus, mm."""
         distance = np.full(points.shape[1], 20, np.float32)
-        near = np.flatnonzero((depth > -3) & (depth < 30))
+        near = np.flatnonzero((depth > -3) & (depth < 34))
         points, depth = points[:, near], depth[near]
         folded = mirrored(points) + 3 * np.stack([bend(points) for bend in self._bends])
         ray = folded - column((24, -17, 10))
@@ -125,7 +125,7 @@ class Brain:
         ray /= length(ray) + np.float32(1e-6)
         gradient -= np.sum(gradient * ray, axis=0) * ray
         across = np.abs(value) / np.maximum(length(gradient), 0.2) * np.minimum(reach, 1)
-        floor = np.clip(17 + 5 * self._fold_depth(points), 6, 26)
+        floor = np.clip(18 + 6 * self._fold_depth(points), 6, 30)
         width = self._sulcus + 1.2 * np.exp(-np.maximum(depth, 0) / 2)  # sulci open towards the surface
         distance[near] = np.hypot(across, np.maximum(depth - floor, 0)) - width
         return distance
@@ -164,10 +164,10 @@ class Brain:
         radius = np.hypot(arm, height)
         phase = np.arctan2(height, arm) * 15 + 0.5 * self._folia(points)
         across = np.abs(np.sin(phase)) / 15 * np.maximum(radius, 8)
-        floor = 7 + 3 * self._folia(points[[1, 2, 0]])
+        floor = 15 + 4 * self._folia(points[[1, 2, 0]])
         fissures = np.hypot(across, np.maximum(outline - floor, 0)) - 0.25
         surface = np.minimum(outline, fissures)
-        for tissue, distance in (("grey", surface), ("white", surface - 2.0)):
+        for tissue, distance in (("grey", surface), ("white", surface - 1.8)):
             depth[near] = distance
             paint(shares, tissue, coverage(depth, width))
 

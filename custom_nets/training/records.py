@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -17,6 +19,8 @@ from custom_nets.blocks.slice_attention import RSABlock
 from custom_nets.checkpoints import bare
 from custom_nets.figures import learning_curves
 from custom_nets.files import write_text
+
+_logger = logging.getLogger(__name__)
 
 
 def attention_betas(network: nn.Module) -> dict[str, float]:
@@ -94,6 +98,9 @@ class RunRecords:
         if self.extra is not None:
             row |= self.extra()
         self.rows.append(row)
+        if idist.get_world_size() > 1:  # the processes' own words that they agree
+            scores = ", ".join(f"{name} {value:.10f}" for name, value in row.items() if name.startswith("val_"))
+            _logger.info("process %d, epoch %d: %s", engine.state.rank, engine.state.epoch, scores or "not validated")
         if engine.state.rank == 0:
             self._write_files()
 

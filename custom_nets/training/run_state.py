@@ -131,7 +131,9 @@ class RunState:
     def _load(self, engine: Any, path: Path) -> None:
         content = read_checkpoint(path)
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise InputError(f"{path}: is no checkpoint to resume from; give the last.pt of a run, or true for the newest.")
+            raise InputError(
+                f"{path}: is no checkpoint to resume from; give the last.pt of a run, or true for the newest."
+            )
         network = bare(self.network)
         require_same(content["model"], network.state_dict(), str(path), type(network).__name__)
         network.load_state_dict(content["model"])
