@@ -168,7 +168,8 @@ _RSANET_NAMES = {
     r"^center\.layer\.(layer\.)?": "bottleneck.",
     r"^up_concat(\d)\.up\.up\.": r"decoder\1.up.",
     r"^up_concat(\d)\.conv\.layer\.(layer\.)?": r"decoder\1.block.",
-    r"^final\.": "head.",
+    r"^final\.0\.": "head.convolve.",
+    r"^final\.1\.": "head.classify.",
     r"^rsa_block\.": "attention.",
 }
 
@@ -182,9 +183,9 @@ def _rsanet(state_dict: StateDict, **options: Any) -> StateDict:
     ]
     if len(widths) == len(levels):
         options.setdefault("filters", widths)
-    if "stem.0.weight" in state_dict and "head.1.weight" in state_dict:
+    if "stem.0.weight" in state_dict and "head.classify.weight" in state_dict:
         options.setdefault("in_channels", state_dict["stem.0.weight"].shape[1])
-        options.setdefault("out_channels", state_dict["head.1.weight"].shape[0])
+        options.setdefault("out_channels", state_dict["head.classify.weight"].shape[0])
     if any(name.endswith("running_mean") for name in state_dict):
         options.setdefault("norm", "BN")
     with torch.random.fork_rng(devices=[]):

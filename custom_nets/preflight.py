@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import ignite.distributed as idist
+import torch
 
 from custom_nets.checkpoints import read_checkpoint
 from custom_nets.datasets.datalist import load_section

@@ -65,15 +65,15 @@ class _Calls:
 
     def __init__(self) -> None:
         self.outputs: list[Tensor | None] = []
-        self.found = ""
+        self.description = ""
         self.one_input = True
 
     def note(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         """Forward hook: remember shape, dtype and device of the output, not its values."""
         fits = isinstance(output, Tensor) and output.ndim == 5
-        self.outputs.append(output.new_empty(0).expand(0, *output.shape[1:]) if fits else None)
+        self.outputs.append(output.new_empty((0, *output.shape[1:])) if fits else None)
         shape = f" of shape {list(output.shape)}" if isinstance(output, Tensor) else ""
-        self.found = f"a {type(output).__name__}{shape}"
+        self.description = f"a {type(output).__name__}{shape}"
         self.one_input = self.one_input and len(inputs) == 1 and not named and isinstance(inputs[0], Tensor)
 
     def place(self) -> Tensor | None:
@@ -192,42 +192,49 @@ def _checked_places(
     calls = _dry_run(network, example_shape)
     modules = dict(_named(network))
     taken: set[nn.Module] = set()
-    outputs = {}
+    outputs: dict[str, Tensor] = {}
     for name in names:
-        if name not in modules:
-            fitting = [other for other, module in modules.items() if calls[module].place() is not None]
-            raise ValueError(f"the {type(network).__name__} has no submodule '{name}'. {_suggestions(name, fitting)}")
-        module = modules[name]
-        output = calls[module].place()
-        if module in taken or _has_block(module):
-            raise ValueError(f"submodule '{name}' has an attached block already; one a place.")
-        if len(calls[module].outputs) != 1:
-            raise ValueError(
-                f"submodule '{name}' was called {len(calls[module].outputs)} times in one forward pass; a block stands "
-                "behind a submodule that is called exactly once. A list of layers is never called: name one of its "
-                f"layers. {_suggestions(name, [n for n, m in modules.items() if calls[m].place() is not None])}"
-            )
-        if output is None:
-            raise ValueError(
-                f"submodule '{name}' returned {calls[module].found}; a block stands behind one 5-D tensor "
-                f"N x C x D x H x W. {_suggestions(name, [n for n, m in modules.items() if calls[m].place() is not None])}"
-            )
-        if as_wrapper and not calls[module].one_input:
-            raise ValueError(
-                f"submodule '{name}' takes more than one tensor, which a wrapper cannot hand on: leave as_wrapper out."
-            )
-        taken.add(module)
+        reason = _refusal(name, modules, calls, as_wrapper)
+        if name in modules and (modules[name] in taken or _has_block(network, name)):
+            reason = f"'{name}' has an attached block already; there is room for one."
+        if reason:
+            raise ValueError(f"The {type(network).__name__}'s submodule {reason}")
+        taken.add(modules[name])
+        output = calls[modules[name]].place()
+        assert output is not None
         outputs[name] = output
     return outputs
 
 
+def _refusal(name: str, modules: dict[str, nn.Module], calls: dict[nn.Module, _Calls], as_wrapper: bool) -> str:
+    """Why no block can stand behind the submodule ``name``; empty when it can."""
+    names = [other for other, module in modules.items() if calls[module].place() is not None]
+    if name not in modules:
+        return f"'{name}' does not exist. {_suggestions(name, names)}"
+    found = calls[modules[name]]
+    if not found.outputs:
+        return (
+            f"'{name}' is never called in a forward pass (a list of layers never is: name one of its layers). "
+            + _suggestions(name, names)
+        )
+    if len(found.outputs) > 1:
+        return f"'{name}' is called {len(found.outputs)} times in one forward pass. {_suggestions(name, names)}"
+    if found.place() is None:
+        return (
+            f"'{name}' returned {found.description}; a block stands behind one 5-D tensor N x C x D x H x W. "
+            + _suggestions(name, names)
+        )
+    if as_wrapper and not found.one_input:
+        return f"'{name}' takes more than one tensor, which a wrapper cannot hand on: leave as_wrapper out."
+    return ""
+
+
 def _suggestions(name: str, fitting: list[str]) -> str:
-    if not fitting:
-        return "No submodule of this network fits."
     close = get_close_matches(name, fitting, n=3, cutoff=0.5)
-    listed = close + [other for other in fitting if other not in close]
+    outer_first = sorted(fitting, key=lambda other: other.count("."))
+    listed = close + [other for other in outer_first if other not in close]
     more = f" and {len(listed) - _LISTED_NAMES} more" if len(listed) > _LISTED_NAMES else ""
-    return f"These fit: {', '.join(listed[:_LISTED_NAMES])}{more}."
+    return f"These fit: {', '.join(listed[:_LISTED_NAMES]) or 'none'}{more}."
 
 
 def _named(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -235,8 +242,11 @@ def _named(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return ((name, module) for name, module in network.named_modules(remove_duplicate=False) if name)
 
 
-def _has_block(module: nn.Module) -> bool:
-    return isinstance(module, WithAttention) or any(isinstance(h, BlockHook) for h in module._forward_hooks.values())
+def _has_block(network: nn.Module, name: str) -> bool:
+    """Whether a block was attached to this submodule, by a hook or by a wrapper of which it is now a part."""
+    module, parent = network.get_submodule(name), network.get_submodule(name.rpartition(".")[0])
+    hooked = any(isinstance(hook, BlockHook) for hook in module._forward_hooks.values())
+    return hooked or isinstance(module, WithAttention) or isinstance(parent, WithAttention)
 
 
 def _dry_run(network: nn.Module, example_shape: Sequence[int]) -> dict[nn.Module, _Calls]:

@@ -157,7 +157,8 @@ def downsampling(name: str, channels: int, norm: str) -> nn.Module:
         return nn.MaxPool3d(2, stride=2, padding=1)
     if name not in ("resV1", "resV2"):
         raise ValueError(f"down '{name}' is unknown: choose 'conv', 'maxpool', 'resV1' or 'resV2'.")
-    return _BLOCKS[name](channels, channels, norm, stride=2)
+    block = ResidualV1Block if name == "resV1" else ResidualV2Block
+    return block(channels, channels, norm, stride=2)
 
 
 def upsampling(name: str, in_channels: int, out_channels: int) -> nn.Module:

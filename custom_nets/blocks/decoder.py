@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from custom_nets.blocks.convolution import VGGBlock, convolution_block, upsampling
+from custom_nets.blocks.convolution import ConvolutionNormActivation, VGGBlock, convolution_block, upsampling
 
 
 def fit_low_end(x: Tensor, size: list[int]) -> Tensor:
@@ -72,7 +72,7 @@ class DecoderLevel(nn.Module):
                 return self._forward_split(x, skip)
         x = self.up(x)
         if torch.jit.is_tracing() or x.shape[2:] != skip.shape[2:]:
-            x = fit_low_end(x, skip.shape[2:])
+            x = fit_low_end(x, list(skip.shape[2:]))
         return self.block(torch.cat([skip, x], dim=1))
 
     def _split_pays(self, x: Tensor, skip: Tensor) -> bool:
@@ -82,7 +82,9 @@ class DecoderLevel(nn.Module):
         return even and x[0, 0].numel() >= _VOXELS_THAT_PAY
 
     def _forward_split(self, x: Tensor, skip: Tensor) -> Tensor:
+        assert isinstance(self.block, VGGBlock) and isinstance(self.up, nn.Sequential)
         first, *others = self.block
+        assert isinstance(first, ConvolutionNormActivation)
         weight_skip, weight_up = first.conv.weight.chunk(2, dim=1)
         x = F.conv_transpose3d(self.up[0](x), doubled_kernel(weight_up), stride=2, padding=1)
         x = first.activation(first.norm(F.conv3d(skip, weight_skip, padding=1) + x))

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from custom_nets.blocks.convolution import convolution, convolution_block, downsampling
 from custom_nets.blocks.decoder import DecoderLevel
+from custom_nets.blocks.head import LinearHead
 from custom_nets.blocks.non_local import NonLocalBlock
-from custom_nets.blocks.pointwise import PointwiseConvolution
 from custom_nets.blocks.slice_attention import RSABlock
 
 
@@ -99,7 +98,7 @@ class RSANet(nn.Module):
         self.decoder3 = DecoderLevel(f4, f3, norm, conv_block, up)
         self.decoder2 = DecoderLevel(f3, f2, norm, conv_block, up)
         self.decoder1 = DecoderLevel(f2, f1, norm, conv_block, up)
-        self.head = nn.Sequential(convolution(f1, f1), PointwiseConvolution(f1, out_channels, bias=False))
+        self.head = LinearHead(f1, out_channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of ``image``; see the class for shapes."""
@@ -112,14 +111,7 @@ class RSANet(nn.Module):
         x = self.decoder3(x, skip3)
         x = self.decoder2(x, skip2)
         x = self.decoder1(x, skip1)
-        return self._classify(x)
-
-    def _classify(self, x: Tensor) -> Tensor:
-        """Apply the head; without gradients as one convolution, for nothing stands between its two."""
-        if self.training or torch.is_grad_enabled():
-            return self.head(x)
-        weight = torch.tensordot(self.head[1].weight.flatten(1), self.head[0].weight, dims=([1], [0]))
-        return F.conv3d(x, weight, padding=1)
+        return self.head(x)
 
     @torch.jit.unused
     def attention_maps(self, image: Tensor) -> dict[str, Tensor]:

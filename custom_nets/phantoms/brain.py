@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from custom_nets.phantoms.appearance import Shares, paint
 from custom_nets.phantoms.geometry import (
@@ -167,7 +168,7 @@ class Brain:
         floor = 15 + 4 * self._folia(points[[1, 2, 0]])
         fissures = np.hypot(across, np.maximum(outline - floor, 0)) - 0.25
         surface = np.minimum(outline, fissures)
-        for tissue, distance in (("grey", surface), ("white", surface - 1.8)):
+        for tissue, distance in (("grey", surface), ("cerebellar_white", surface - 1.8)):
             depth[near] = distance
             paint(shares, tissue, coverage(depth, width))
 
@@ -178,6 +179,11 @@ class Brain:
         stem = np.maximum(stem, tube(mirrored(points), _PEDUNCLE))
         paint(shares, "stem", coverage(stem, width) * coverage(-4 - points[2], 8))
         paint(shares, "csf", coverage(ellipsoid(points, (0, -43, -33), (7.5, 5, 10)), width))
+
+
+def trimmed(brain: BrainSample) -> NDArray[np.bool_]:
+    """Which points (N,) a brain extraction keeps: it follows the surface and eats most of the fluid outside."""
+    return (brain.inside > 0) & ((brain.inside > 3.5) | (brain.shares["csf"] < 0.55))
 
 
 def _cerebrum(points: Array) -> Array:

@@ -62,8 +62,6 @@ class CasePictures:
 
     def _name(self, image: Any) -> str:
         path = Path(str(image.meta.get("filename_or_obj", "case"))).resolve()
-        if path.is_relative_to(self.dataset_dir):
-            path = path.relative_to(self.dataset_dir)
-        else:
-            path = Path(path.name)
-        return "_".join(path.parts).removesuffix(".gz").removesuffix(".nii")
+        inside = path.is_relative_to(self.dataset_dir)
+        parts = path.relative_to(self.dataset_dir).parts if inside else [path.name]
+        return "_".join(parts).removesuffix(".gz").removesuffix(".nii")

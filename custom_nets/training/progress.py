@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
-import ignite.distributed as idist
 
 
 class EpochProgress(ProgressBar):
@@ -20,7 +20,7 @@ class EpochProgress(ProgressBar):
     def __init__(self, desc: str) -> None:
         super().__init__(desc=desc, disable=idist.get_rank() != 0, dynamic_ncols=True)
 
-    def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:
+    def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Register with a trainer or an evaluator."""
         super().attach(engine, output_transform=_loss)
 

@@ -36,9 +36,9 @@ def attention_betas(network: nn.Module) -> dict[str, float]:
 class RunRecords:
     """Handler of the trainer: one row an epoch in `metrics.csv`, and `learning_curves.png` drawn from it.
 
-    Columns: epoch, seconds, learning_rate, train_loss (mean over the epoch's batches), every metric of the evaluator as
-    ``val_<name>`` (empty where the epoch was not validated), and what ``extra`` returns. Both files are written whole by
-    the first process after every epoch. `RunState` attaches it and keeps its rows.
+    Columns: epoch, seconds, learning_rate, train_loss (mean over the epoch's batches), every metric of the evaluator
+    as ``val_<name>`` (empty where the epoch was not validated), and what ``extra`` returns. Both files are written
+    whole by the first process after every epoch. `RunState` attaches the table and keeps its rows.
 
     Args:
         output_dir: folder of both files.
@@ -83,10 +83,10 @@ class RunRecords:
         self._learning_rate = self.optimizer.param_groups[0]["lr"]
 
     def _note(self, engine: Engine) -> None:
-        output = engine.state.output
+        output: Any = engine.state.output
         self._losses.append(float((output[0] if isinstance(output, list) else output)["loss"]))
 
-    def _write(self, engine: Engine) -> None:
+    def _write(self, engine: Any) -> None:
         row = {
             "epoch": engine.state.epoch,
             "seconds": round(time.perf_counter() - self._started, 3),

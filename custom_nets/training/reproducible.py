@@ -71,7 +71,7 @@ class SeedEpoch:
         """Register with a trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Seed everything for the epoch that starts."""
         seed = derived_seed(self.seed, engine.state.epoch, engine.state.rank)
         torch.manual_seed(seed)
