@@ -82,7 +82,7 @@ class _Calls:
 
 
 def attachable_places(network: nn.Module, example_shape: Sequence[int]) -> dict[str, int]:
-    """Return the submodules that a block can stand behind: dotted name -> number of channels, in the order of `modules`.
+    """Return the submodules that a block can stand behind: dotted name -> number of channels.
 
     A 5-D tensor is taken for N x C x D x H x W. Transformer blocks that keep the channels last also give one; no
     program can tell, so do not attach behind those.
@@ -144,13 +144,15 @@ def attach_attention(
         block_options["directions"] = tuple(directions)
     outputs = _checked_places(network, names, example_shape, as_wrapper)
     kind = RSABlock if block == "rsa" else NonLocalBlock
-    blocks: dict[str, nn.Module] = {}
-    for name, output in outputs.items():
-        made = kind(output.shape[1], **block_options).to(output.device, output.dtype)
-        blocks[name] = made.train(network.get_submodule(name).training)
+    blocks: dict[str, nn.Module] = {
+        name: kind(output.shape[1], **block_options)
+        .to(output.device, output.dtype)
+        .train(network.get_submodule(name).training)
+        for name, output in outputs.items()
+    }
     if as_wrapper:
-        for name, made in blocks.items():
-            _wrap(network, name, made)
+        for name, new in blocks.items():
+            _wrap(network, name, new)
     else:
         _hook(network, blocks, _CHILDREN[block])
     return blocks
@@ -238,8 +240,10 @@ def _suggestions(name: str, fitting: list[str]) -> str:
 
 
 def _named(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """All submodules under all their names, the network itself left out."""
-    return ((name, module) for name, module in network.named_modules(remove_duplicate=False) if name)
+    """All submodules under all their names, without the network itself and the blocks attached earlier."""
+    attached = {part for holder in network.modules() if isinstance(holder, AttachedBlocks) for part in holder.modules()}
+    named = network.named_modules(remove_duplicate=False)
+    return ((name, module) for name, module in named if name and module not in attached)
 
 
 def _has_block(network: nn.Module, name: str) -> bool:

@@ -27,17 +27,24 @@ from custom_nets.phantoms.geometry import (
 
 EXTENT = (150.0, 186.0, 144.0)
 """A box in mm that holds every brain, whatever the pose."""
-CENTRE = (0.0, -16.0, 8.0)
+CENTRE = (0.0, -16.0, 2.0)
 """The middle of that box."""
 
 _LATERAL_VENTRICLE = (
-    ((15, 34, -1, 2.2), (10, 24, 5, 4.6), (6.5, 5, 13, 5.4), (9.5, -14, 19, 5.4), (17, -32, 16, 5.8), (25, -42, 9, 6.5)),
+    (
+        (15, 34, -1, 2.2),
+        (10, 24, 5, 4.6),
+        (6.5, 5, 13, 5.4),
+        (9.5, -14, 19, 5.4),
+        (17, -32, 16, 5.8),
+        (25, -42, 9, 6.5),
+    ),
     ((25, -42, 8, 6), (27, -56, 5, 4), (27, -72, 4, 1)),
     ((25, -42, 8, 5.5), (33, -30, -8, 3), (32, -10, -18, 2)),
 )
 _CAUDATE = ((13, 22, 1, 5.5), (15, 14, 8, 5.5), (16, 2, 16, 3.8), (19, -16, 20, 2.2))
 _HIPPOCAMPUS = ((27, -36, -5, 3.5), (29, -22, -15, 5), (24, -8, -20, 6))
-_STEM = ((0, -17, -8, 12), (0, -22, -18, 11.5), (0, -26, -32, 14.5), (0, -35, -47, 8), (0, -40, -62, 6.5))
+_STEM = ((0, -17, -8, 12), (0, -22, -18, 11.5), (0, -26, -32, 14.5), (0, -35, -47, 8), (0, -38, -54, 6.5))
 _PEDUNCLE = ((8, -30, -32, 7), (18, -46, -34, 6))
 
 
@@ -104,21 +111,21 @@ class Brain:
     def _below_pia(self, points: Array, ventricle: Array) -> Array:
         """Signed distance to the surface of the cortex, in the depth of the sulci too; positive in the tissue."""
         folded = mirrored(points)
+        bent = folded + 3 * np.stack([bend(points) for bend in self._bends])
         core = ellipsoid(points, (0, -6, 6), (500, 33, 22))  # callosum and below: the hemispheres are joined
         fissure = np.hypot(folded[0], np.maximum(core, 0)) - 0.4 - self._sulcus
         depth = np.minimum(_cerebrum(points), fissure)
-        sulci = np.minimum(self._sulci(points, depth), _sylvian(folded) - self._sulcus)
+        sulci = np.minimum(self._sulci(points, bent, depth), _sylvian(bent) - self._sulcus)
         # no sulcus reaches the middle of the brain or the ventricles
         sulci = np.maximum(sulci, np.maximum(ellipsoid(folded, (0, -10, 8), (29, 46, 17)), 6 - ventricle))
         return np.minimum(depth, sulci)
 
-    def _sulci(self, points: Array, depth: Array) -> Array:
-        """Distance to the nearest sulcus, mm."""
+    def _sulci(self, points: Array, bent: Array, depth: Array) -> Array:
+        """Distance to the nearest sulcus, mm; ``bent`` are the folded points after a shift that makes sulci wind."""
         distance = np.full(points.shape[1], 20, np.float32)
         near = np.flatnonzero((depth > -3) & (depth < 34))
         points, depth = points[:, near], depth[near]
-        folded = mirrored(points) + 3 * np.stack([bend(points) for bend in self._bends])
-        ray = folded - column((24, -17, 10))
+        ray = bent[:, near] - column((24, -17, 10))
         reach = np.maximum(length(ray / column((42, 82, 55))), 0.15)
         surface = ray / reach
         surface[0] += 300 * np.sign(points[0])  # left and right have their own folds
@@ -165,7 +172,7 @@ class Brain:
         radius = np.hypot(arm, height)
         phase = np.arctan2(height, arm) * 15 + 0.5 * self._folia(points)
         across = np.abs(np.sin(phase)) / 15 * np.maximum(radius, 8)
-        floor = 15 + 4 * self._folia(points[[1, 2, 0]])
+        floor = 13 + 2 * self._folia(mirrored(points)[[1, 2, 0]])
         fissures = np.hypot(across, np.maximum(outline - floor, 0)) - 0.25
         surface = np.minimum(outline, fissures)
         for tissue, distance in (("grey", surface), ("cerebellar_white", surface - 1.8)):

@@ -108,7 +108,9 @@ class RandomPose:
             bend: standard deviation of the smooth displacement along each axis, mm.
             wavelength: shortest wavelength of the displacement, mm.
         """
-        self._matrix = np.float32(rng.uniform(1 - scale, 1 + scale, (3, 1)) * rotation(rng.uniform(-degrees, degrees, 3)))
+        self._matrix = np.float32(
+            rng.uniform(1 - scale, 1 + scale, (3, 1)) * rotation(rng.uniform(-degrees, degrees, 3))
+        )
         self._bend = np.float32(bend)
         self._waves = [RandomWaves(rng, (wavelength, 2 * wavelength), count=8) for _ in range(3)]
 

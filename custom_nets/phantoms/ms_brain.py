@@ -55,9 +55,7 @@ def make_ms_brain(rng: np.random.Generator, grid: Grid) -> PhantomCase:
     mask = np.zeros(grid.shape, bool)
     mask.flat[inside[kept]] = True
     shares: Shares = {tissue: share[kept] for tissue, share in found.shares.items()}
-    images = {
-        name: scan(shares, mask, grid, signal, scanner, noise=_NOISE[name]) for name, signal in _SIGNAL.items()
-    }
+    images = {name: scan(shares, mask, grid, signal, scanner, noise=_NOISE[name]) for name, signal in _SIGNAL.items()}
     return PhantomCase(images, label * mask, grid.affine)
 
 

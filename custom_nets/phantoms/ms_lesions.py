@@ -17,18 +17,26 @@ from custom_nets.phantoms.appearance import Shares, paint
 from custom_nets.phantoms.brain import CENTRE, EXTENT, Brain
 from custom_nets.phantoms.geometry import Array, RandomWaves, column, coverage, ellipsoid, length
 
-LOAD_ML = (1.0, 10.0, 40.0)
-"""Least, median and greatest volume of all lesions of a case."""
-NUMBER = (5, 30, 80)
-"""Least, median (at the median load) and greatest number of lesions of a case."""
-SIZE_MM3 = (4.0, 6000.0)
+LOAD_ML = (1.0, 14.0, 50.0)
+"""Least, median and greatest volume of all lesions of a case; where they overlap or leave the white matter it shrinks."""
+NUMBER = (8, 50, 110)
+"""Least, median (at the median load) and greatest number of lesions of a case, dots included."""
+SIZE_MM3 = (4.0, 8000.0)
 """Least and greatest volume of one lesion; those side by side may flow together."""
 
 _PIECE_MM3 = 500.0  # larger lesions are several ellipsoids side by side
 _LARGE_MM3 = 300.0
 _SITES = ("periventricular", "juxtacortical", "deep", "infratentorial")
-_SITE_ODDS = {False: (0.30, 0.28, 0.36, 0.06), True: (0.78, 0.06, 0.13, 0.03)}  # by "is large"
-_YIELD = {"white": 1.0, "rim": 1.0, "stem": 1.0, "cerebellar_white": 1.0, "grey": 0.45, "thalamus": 0.6, "deep_grey": 0.5}
+_SITE_ODDS = {False: (0.30, 0.28, 0.36, 0.06), True: (0.80, 0.06, 0.13, 0.01)}  # by "is large"
+_YIELD = {
+    "white": 1.0,
+    "rim": 1.0,
+    "stem": 1.0,
+    "cerebellar_white": 1.0,
+    "grey": 0.45,
+    "thalamus": 0.6,
+    "deep_grey": 0.5,
+}
 
 
 @dataclass(frozen=True)
@@ -114,9 +122,9 @@ def paint_lesions(
 
 def _volumes(rng: np.random.Generator) -> NDArray[np.float64]:
     """Volumes in mm3, log-normal, that add up to a log-normal load."""
-    load = np.clip(LOAD_ML[1] * np.exp(1.1 * rng.standard_normal()), LOAD_ML[0], LOAD_ML[2])
+    load = np.clip(LOAD_ML[1] * np.exp(1.2 * rng.standard_normal()), LOAD_ML[0], LOAD_ML[2])
     number = NUMBER[1] * (load / LOAD_ML[1]) ** 0.4 * np.exp(0.35 * rng.standard_normal())
-    sizes = np.exp(1.6 * rng.standard_normal(int(np.clip(number, NUMBER[0], NUMBER[2]))))
+    sizes = np.exp(1.9 * rng.standard_normal(int(np.clip(number, NUMBER[0], NUMBER[2]))))
     return np.clip(sizes * (1000 * load / sizes.sum()), *SIZE_MM3)
 
 
@@ -126,6 +134,7 @@ def _candidate_sites(rng: np.random.Generator, brain: Brain, count: int = 40000)
     points = points[:, brain.outline(points) > 2]
     found = brain.sample(points, 1.0)
     white = found.shares["white"] + found.shares["rim"] > 0.9
+    white &= (np.abs(points[0]) > 10) | (points[2] > 18)  # not in the septum or beside the third ventricle
     wall = white & (found.ventricle < 6)
     return {
         "periventricular": points[:, wall],

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the bundles' top-level keys mean, the same in every bundle. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+#: Key -> meaning. A key that a person may set on the command line has its line here; the linter asks for it.
+MEANINGS = {
+    "bundle_root": "the bundle's folder",
+    "dataset_dir": "folder of the data set",
+    "datalist": "the list of cases, in dataset_dir",
+    "section": "which list of the datalist: training, validation or testing",
+    "checkpoint": "weights to load",
+    "ckpt_dir": "where model.pt (best) and last.pt (to resume from) are written",
+    "output_dir": "where results are written",
+    "output_ext": "file type of the predictions",
+    "output_dtype": "voxel type of the predictions",
+    "output_postfix": "what is appended to the names of the predictions",
+    "separate_folder": "a folder for each case",
+    "device": "where to compute, such as cuda:0 or cpu",
+    "seed": "same seed, same run",
+    "resume": "true for the newest last.pt, or a file to go on from",
+    "pretrained": "a checkpoint to start from, such as a converted one",
+    "epochs": "passes over the training cases",
+    "val_interval": "epochs from one validation to the next",
+    "batch_size": "cases a step",
+    "patches_per_case": "patches cut from a case each time",
+    "learning_rate": "at the start",
+    "weight_decay": "of the optimizer",
+    "gradient_clip": "largest norm of the gradient; 0 for no limit",
+    "amp": "mixed precision",
+    "amp_dtype": "type used by mixed precision: bfloat16 or float16",
+    "patch_size": "voxels that the network sees at once",
+    "overlap": "of neighbouring windows, as a share of patch_size",
+    "sw_batch_size": "windows the network sees at once",
+    "tta": "average over flipped copies (test-time augmentation)",
+    "flips": "which flips tta takes",
+    "spacing": "voxel size in mm to resample to; null keeps the scans' own",
+    "in_channels": "modalities a case",
+    "lesion_threshold": "probability above which a voxel is lesion",
+    "min_lesion_volume": "smaller components are removed, mm³; 0 keeps all",
+    "connectivity": "neighbours that make two voxels one component: 6, 18 or 26",
+    "pictures": "cases drawn as overlay PNG",
+    "picture_channel": "modality under the overlay; -1 is the last",
+    "num_workers": "processes that load data",
+    "cache_rate": "share of the cases kept in memory after the deterministic transforms",
+}
+
+#: Keys that follow from others: not to be set by hand.
+DERIVED = ("network", "main_process")
+
+#: Keys whose value is a list of expressions or of components.
+SEQUENCES = ("imports", "initialize", "run", "training", "evaluating", "finalize", "handlers")
+
+#: The configurations that stand alone, in the order in which they are used.
+WORKFLOWS = ("train", "evaluate", "inference")
+
+
+def options_in(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the top-level keys of a configuration that are values, not components, with their defaults."""
+    skipped = {*DERIVED, *SEQUENCES}
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in skipped and "::" not in key and not isinstance(value, dict) and not key.startswith("+")
+    }
+
+
+def options_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return, for each option of the bundle in ``folder``, the default in each workflow that has it."""
+    defaults: dict[str, dict[str, Any]] = {}
+    for workflow in WORKFLOWS:
+        path = folder / "configs" / f"{workflow}.json"
+        if path.is_file():
+            for key, value in options_in(json.loads(path.read_text(encoding="utf-8"))).items():
+                defaults.setdefault(key, {})[workflow] = value
+    return defaults
+
+
+def option_rows(folder: Path) -> list[tuple[str, str, str, str]]:
+    """Return a row for each option of the bundle: key, default, workflows, meaning."""
+    rows = []
+    for key, by_workflow in options_of(folder).items():
+        shown = {workflow: _shown(value) for workflow, value in by_workflow.items()}
+        default = ", ".join(f"{workflow} {value}" for workflow, value in shown.items())
+        if len(set(shown.values())) == 1:
+            default = next(iter(shown.values()))
+        rows.append((key, default, ", ".join(shown), MEANINGS.get(key, "")))
+    return rows
+
+
+def _shown(value: Any) -> str:
+    return value.removeprefix("$") if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running a bundle as its users do, in a process of its own."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_nets.errors import InputError
+from custom_nets.registry import ROOT, bundle
+
+
+def run_bundle(name: str, configs: Sequence[str], run_id: str = "run", **overrides: Any) -> None:
+    """Run ``python -m monai.bundle run`` from the repository's root, showing the command.
+
+    Args:
+        name: of the bundle.
+        configs: names of its configs, merged in this order.
+        run_id: what to run.
+        overrides: keys of the config and their values.
+
+    Raises:
+        InputError: the run ended with an error, which it has shown.
+    """
+    folder = bundle(name).folder
+    assert folder is not None
+    files = [str((folder / "configs" / f"{config}.json").relative_to(ROOT)) for config in configs]
+    command = ["-m", "monai.bundle", "run", run_id, "--config_file", files[0] if len(files) == 1 else str(files)]
+    for key, value in overrides.items():
+        command += [f"--{key}", str(value).replace(" ", "") if isinstance(value, list) else str(value)]
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    ended = subprocess.run([sys.executable, "-W", "ignore", *command], cwd=ROOT, check=False)
+    if ended.returncode:
+        raise InputError(f"this run of bundle {name} ended with exit status {ended.returncode}; see above.")
+
+
+def absolute(folder: str | Path) -> Path:
+    """The folder as the user means it, from where the tool was called."""
+    return Path(folder).absolute()
