@@ -21,6 +21,9 @@ StateDict = dict[str, Tensor]
 #: Names under which training scripts wrap a state dict.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
+#: The first two bytes of what `torch.save` writes: a zip archive, or a pickle (before PyTorch 1.6).
+_BEGINNINGS = (b"PK", b"\x80\x02")
+
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     """Read what `torch.save` wrote to ``path``, without unpickling anything but tensors and plain containers.
@@ -35,20 +38,30 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint file; check the path, or train first.")
+    with path.open("rb") as file:
+        if file.read(2) not in _BEGINNINGS:
+            raise InputError(f"{path}: is no PyTorch checkpoint; give a file that torch.save wrote.")
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust)
-    except UnpicklingError as error:
-        if path.read_bytes()[:2] not in (b"PK", b"\x80\x02"):
-            raise InputError(f"{path}: is no PyTorch checkpoint; give a file that torch.save wrote.") from error
-        raise InputError(
-            f"{path}: holds Python objects besides tensors ({first_line(error)}). If you trust its author, convert it "
-            "with `python -m tools.convert_checkpoint NAME FILE OUT.pt --trust`, which runs code from the file."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, ImportError, OSError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a checkpoint ({first_line(error)}); the file is cut off, or torch.save did not "
-            "write it. Copy or download it again."
-        ) from error
+    except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
+        raise InputError(f"{path}: {_complaint(error, trust)}") from error
+
+
+def _complaint(error: Exception, trust: bool) -> str:
+    if isinstance(error, UnpicklingError) and not trust:
+        return (
+            f"holds Python objects besides tensors ({first_line(error)}). If you trust its author, convert it with "
+            "`python -m tools.convert_checkpoint NAME FILE OUT.pt --trust`, which runs code from the file."
+        )
+    if isinstance(error, AttributeError | ImportError):
+        return (
+            f"holds objects of a program that is not installed here ({first_line(error)}). Run the conversion where "
+            "that program can be imported, or have the file's author save a plain state dict."
+        )
+    return (
+        f"cannot be read as a checkpoint ({first_line(error)}); the file is cut off, or torch.save did not write it. "
+        "Copy or download it again."
+    )
 
 
 def first_line(error: BaseException) -> str:
@@ -58,7 +71,9 @@ def first_line(error: BaseException) -> str:
 
 
 def unwrap(content: Any, source: str = "the checkpoint") -> StateDict:
-    """Return the state dict in ``content``: bare, a module, under one of `WRAPPERS`, with or without `module.`.
+    """Return the state dict in ``content``: bare, a module, under one of `WRAPPERS`.
+
+    The prefixes of data-parallel and compiled networks (`module.`, `_orig_mod.`) are taken off.
 
     Raises:
         InputError: when there is none.
@@ -78,7 +93,7 @@ def unwrap(content: Any, source: str = "the checkpoint") -> StateDict:
         raise InputError(
             f"{source}: no state dict found, but {found}; expected tensors by name, bare or under {WRAPPERS}."
         )
-    return {name.removeprefix("module."): value for name, value in content.items()}
+    return {re.sub(r"^((module|_orig_mod)\.)+", "", name): value for name, value in content.items()}
 
 
 def disagreements(state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
@@ -177,25 +192,39 @@ _RSANET_NAMES = {
 def _rsanet(state_dict: StateDict, **options: Any) -> StateDict:
     """Names of RSANet's authors to ours; a plain U-Net's checkpoint gets a fresh attention block with β = 0."""
     state_dict = rename(state_dict, _RSANET_NAMES)
-    levels = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
-    widths = [
-        state_dict[f"{level}.0.norm.weight"].shape[0] for level in levels if f"{level}.0.norm.weight" in state_dict
-    ]
-    if len(widths) == len(levels):
-        options.setdefault("filters", widths)
-    if "stem.0.weight" in state_dict and "head.classify.weight" in state_dict:
-        options.setdefault("in_channels", state_dict["stem.0.weight"].shape[1])
-        options.setdefault("out_channels", state_dict["head.classify.weight"].shape[0])
-    if any(name.endswith("running_mean") for name in state_dict):
-        options.setdefault("norm", "BN")
+    options = _rsanet_options(state_dict) | options
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = RSANet(**options)
+        try:
+            network = RSANet(**options)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the options {options} make no RSANet: {error}") from error
     if not any(name.startswith("attention") for name in state_dict):
         fresh = {name: value for name, value in network.state_dict().items() if name.startswith("attention")}
         state_dict = state_dict | fresh
     require_same(state_dict, network.state_dict(), "the published state dict", "RSANet")
     return state_dict
+
+
+def _rsanet_options(state_dict: StateDict) -> dict[str, Any]:
+    """Constructor arguments that the shapes tell.
+
+    The widths are those of the network's only if its convolutions and norms agree on them: else some shape is wrong,
+    and the comparison with the default network names it.
+    """
+    options: dict[str, Any] = {}
+    shapes = {name: list(value.shape) for name, value in state_dict.items()}
+    levels = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
+    norms = [shapes.get(f"{level}.0.norm.weight", []) for level in levels]
+    convolutions = [shapes.get(f"{level}.1.conv.weight", []) for level in levels]
+    if all(len(n) == 1 and n == c[:1] for n, c in zip(norms, convolutions, strict=True)):
+        options["filters"] = [width for (width,) in norms]
+    for option, name, axis in (("in_channels", "stem.0.weight", 1), ("out_channels", "head.classify.weight", 0)):
+        if len(shapes.get(name, [])) == 5:
+            options[option] = shapes[name][axis]
+    if any(name.endswith("running_mean") for name in state_dict):
+        options["norm"] = "BN"
+    return options
 
 
 #: Published checkpoints that can be converted: name -> function of the unwrapped state dict.

@@ -18,7 +18,7 @@ AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 def amp_pays(device: torch.device | str) -> bool:
     """Tell whether mixed precision is faster on ``device``: any GPU, or a CPU with bfloat16 instructions."""
-    return torch.device(device).type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return str(device).startswith("cuda") or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def amp_dtype_named(name: str) -> torch.dtype:

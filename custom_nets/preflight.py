@@ -3,63 +3,128 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import torch
+from monai.bundle import ConfigParser
 
-from custom_nets.checkpoints import read_checkpoint
-from custom_nets.datasets.datalist import load_section
+from custom_nets.checkpoints import load_weights, read_checkpoint
+from custom_nets.datasets.checks import CheckOptions, check_cases
+from custom_nets.datasets.datalist import Case, load_section
 from custom_nets.datasets.preflight import check_inference, check_training
+from custom_nets.datasets.problems import require_sound
 from custom_nets.errors import InputError, stops_with_message
-from custom_nets.precision import amp_dtype_named
+from custom_nets.option_checks import check_options, require_writable
+from custom_nets.options import MEANINGS, WORKFLOWS
 from custom_nets.registry import bundle
-from custom_nets.training.run_state import resume_from
+from custom_nets.running_config import built_network, require_known_keys, running_parser
+from custom_nets.training.run_state import read_run, resume_from
 
 
 @stops_with_message
 def before_training(name: str, options: Mapping[str, Any]) -> None:
     """Check everything that a training run of bundle ``name`` will need; ends the program with one message if it fails.
 
+    Nothing is written. Of a distributed run the first process checks for all.
+
     Args:
         name: of the bundle; its metadata names modalities and labels.
-        options: the run's top-level keys, as the bundle's train.json hands them over.
-
-    Of a distributed run the first process checks for all.
+        options: the run's top-level keys, as the bundle's train.json hands them over. Called from a running
+            configuration, the check also sees all other keys, the network, and cases that a host put in.
     """
     if idist.get_rank() != 0:
         return
-    check_options(options)
-    last = resume_from(options["resume"], options["ckpt_dir"])
-    if last is not None:
-        read_checkpoint(last)
-    require_writable(options["ckpt_dir"], options["output_dir"])
-    _check_ranks(len(load_section(options["dataset_dir"], options["datalist"], "validation")))
-    check_training(
-        options["dataset_dir"],
-        options["datalist"],
-        modalities_of(name, options["in_channels"]),
-        list(bundle(name).labels),
-        options["patch_size"],
-        spacing=options.get("spacing"),
-    )
+    parser = running_parser()
+    options = _checked(name, "train", parser, options)
+    require_writable(ckpt_dir=options["ckpt_dir"], output_dir=options["output_dir"])
+    _check_weights(parser, options)
+    modalities, labels = modalities_of(name, options["in_channels"]), list(bundle(name).labels)
+    patch_size, spacing = options["patch_size"], options.get("spacing")
+    given = {
+        section: _given(parser, f"{group}::dataset::data")
+        for section, group in (("training", "train"), ("validation", "validate"))
+    }
+    if all(cases is None for cases in given.values()):
+        _check_ranks(len(load_section(options["dataset_dir"], options["datalist"], "validation")))
+        check_training(options["dataset_dir"], options["datalist"], modalities, labels, patch_size, spacing=spacing)
+        return
+    sections = {
+        section: load_section(options["dataset_dir"], options["datalist"], section) if cases is None else cases
+        for section, cases in given.items()
+    }
+    _check_ranks(len(sections["validation"]))
+    cases = [case for section in sections.values() for case in section]
+    require_sound(check_cases(cases, modalities, labels, CheckOptions(patch_size, spacing)))
 
 
 @stops_with_message
 def before_segmenting(name: str, options: Mapping[str, Any], section: str, labelled: bool = False) -> None:
-    """Check everything that an inference, or with ``labelled`` an evaluation, of bundle ``name`` will need."""
-    check_options(options)
-    if not Path(options["checkpoint"]).is_file():
+    """Check everything that an inference, or with ``labelled`` an evaluation, of bundle ``name`` will need.
+
+    As :func:`before_training`; ``section`` of the data list is what will be segmented.
+    """
+    parser = running_parser()
+    options = _checked(name, "evaluate" if labelled else "inference", parser, options)
+    require_writable(output_dir=options["output_dir"])
+    if not Path(str(options["checkpoint"])).is_file():
         raise InputError(
             f"{options['checkpoint']}: no such checkpoint; train first, or name one with --checkpoint FILE."
         )
-    require_writable(options["output_dir"])
+    _check_weights(parser, options)
     labels = list(bundle(name).labels) if labelled else None
     modalities = modalities_of(name, options["in_channels"])
+    given = _given(parser, "validate::dataset::data" if labelled else "dataset::data")
+    if given is not None:
+        require_sound(check_cases(given, modalities, labels, CheckOptions(empty_label=None)))
+        return
+    if not labelled:
+        _check_places(load_section(options["dataset_dir"], options["datalist"], section, labelled=False), options)
     check_inference(options["dataset_dir"], options["datalist"], modalities, labels, section=section)
+
+
+def modalities_of(name: str, in_channels: int) -> list[str] | int:
+    """Names of the bundle's modalities; where the user trains on another number of channels, that number."""
+    modalities = list(bundle(name).modalities)
+    return modalities if len(modalities) == in_channels else in_channels
+
+
+def _checked(name: str, workflow: str, parser: ConfigParser | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the other top-level keys of the running configuration, all of them sound."""
+    if parser is None:
+        check_options(options)
+        return dict(options)
+    folder = bundle(name).folder
+    assert folder is not None
+    overlays = [
+        path for path in sorted((folder / "configs").glob("*.json")) if path.stem not in (*WORKFLOWS, "metadata")
+    ]
+    config: Any = parser.config
+    require_known_keys(config, [folder / "configs" / f"{workflow}.json", *overlays])
+    keys = [key for key in MEANINGS if key in config and key not in options]
+    everything = {**options, **{key: parser.get_parsed_content(key) for key in keys}}
+    check_options(everything)
+    return everything
+
+
+def _check_weights(parser: ConfigParser | None, options: Mapping[str, Any]) -> None:
+    """Refuse a network that cannot be built, and files that are not of this network."""
+    network = None if parser is None else built_network(parser)
+    for path in (options.get("checkpoint"), options.get("pretrained")):
+        if path and network is not None:
+            load_weights(network, path)
+        elif path:
+            read_checkpoint(path)
+    last = resume_from(options.get("resume"), options.get("ckpt_dir", "."))
+    if last is not None:
+        read_run(last, network)
+
+
+def _given(parser: ConfigParser | None, id: str) -> list[Case] | None:
+    """Cases that the host of the bundle put in place of the data list's; None where there are none."""
+    cases = parser.get(id) if parser is not None else None
+    return cases if isinstance(cases, list) else None
 
 
 def _check_ranks(validation_cases: int) -> None:
@@ -71,68 +136,12 @@ def _check_ranks(validation_cases: int) -> None:
         )
 
 
-def modalities_of(name: str, in_channels: int) -> list[str] | int:
-    """Names of the bundle's modalities; where the user trains on another number of channels, that number."""
-    modalities = list(bundle(name).modalities)
-    return modalities if len(modalities) == in_channels else in_channels
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Check the values of the keys that all bundles share, those that are there.
-
-    Raises:
-        InputError: naming the key, the value found and what would do.
-    """
-    for key in ("epochs", "val_interval", "batch_size", "in_channels", "patches_per_case", "sw_batch_size"):
-        if key in options and (type(options[key]) is not int or options[key] < 1):
-            raise InputError(f"{key} is {options[key]!r}: give a whole number of at least 1.")
-    for key in ("num_workers", "pictures", "seed"):
-        if key in options and (type(options[key]) is not int or options[key] < 0):
-            raise InputError(f"{key} is {options[key]!r}: give a whole number of at least 0.")
-    for key in ("learning_rate", "weight_decay", "gradient_clip", "min_lesion_volume"):
-        number = options.get(key, 0.0)
-        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
-            raise InputError(f"{key} is {number!r}: give a number of at least 0.")
-    for key in ("amp", "tta"):
-        if key in options and not isinstance(options[key], bool):
-            raise InputError(f"{key} is {options[key]!r}: write True or False.")
-    if not 0 <= options.get("overlap", 0.0) < 1:
-        raise InputError(f"overlap is {options['overlap']!r}: give a number from 0 up to, but not, 1.")
-    _check_sizes(options)
-    _check_device(options)
-
-
-def _check_sizes(options: Mapping[str, Any]) -> None:
-    patch = options["patch_size"]
-    if not _three(patch) or not all(type(size) is int and size >= 1 for size in patch):
-        raise InputError(f"patch_size is {patch!r}: give three whole numbers of voxels, as [96,96,96].")
-    spacing = options.get("spacing")
-    if spacing is not None and (not _three(spacing) or not all(0 < size < math.inf for size in spacing)):
-        raise InputError(f"spacing is {spacing!r}: give three sizes in mm, as [1,1,1], or null to keep the scans' own.")
-
-
-def _three(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3
-
-
-def _check_device(options: Mapping[str, Any]) -> None:
-    device = torch.device(options["device"])
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+def _check_places(cases: Sequence[Case], options: Mapping[str, Any]) -> None:
+    """Results lie in ``output_dir`` as images do in ``dataset_dir``: those of images outside would land anywhere."""
+    root = Path(options["dataset_dir"]).absolute()
+    outside = [path for case in cases for path in case["image"][:1] if not Path(path).is_relative_to(root)]
+    if outside:
         raise InputError(
-            f"device is '{device}', but {torch.cuda.device_count()} CUDA devices are here: try --device cpu."
+            f"{outside[0]} is not in dataset_dir '{root}' ({len(outside)} such cases), so its result has no place in "
+            "output_dir: name a folder that holds all images with --dataset_dir, and the list with --datalist."
         )
-    dtype = amp_dtype_named(options.get("amp_dtype", "bfloat16"))
-    if options["amp"] and dtype == torch.float16 and device.type != "cuda" and "learning_rate" in options:
-        raise InputError("amp_dtype is 'float16', whose gradients need CUDA: use bfloat16, or --amp false.")
-
-
-def require_writable(*folders: str | Path) -> None:
-    """Make the folders; `InputError` where that, or writing into one, is not possible."""
-    for folder in map(Path, folders):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise InputError(f"{folder}: cannot be written to ({error.strerror}); name another folder.") from error

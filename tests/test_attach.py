@@ -151,7 +151,11 @@ def test_the_dry_run_leaves_no_trace() -> None:
     network.get_submodule("model.2").eval()  # a frozen part
     modes = {name: module.training for name, module in network.named_modules()}
     state, random_state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    drawing = network.get_submodule("model.0").register_forward_pre_hook(
+        lambda module, inputs: (torch.rand(3), None)[1]
+    )
     assert attachable_places(network, SHAPE)["model.0"] == 4
+    drawing.remove()
     assert torch.equal(torch.get_rng_state(), random_state)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert {name: module.training for name, module in network.named_modules()} == modes
@@ -200,6 +204,20 @@ def test_a_wrapper_replaces_a_submodule_under_all_its_names() -> None:
     assert kinds == ["WithAttention"]
     assert network.skip_layers.next_layer.next_layer is network.bottleneck
     assert not [name for name in network.state_dict() if name.startswith("bottleneck.conv1")]
+
+
+def test_places_inside_one_another() -> None:
+    for as_wrapper in (False, True):
+        network, x = seeded(unet), image(SHAPE)
+        before = output(network, x)
+        blocks = attach_attention(network, ["model", "model.1.submodule", "model.1"], SHAPE, as_wrapper=as_wrapper)
+        assert len([module for module in network.modules() if isinstance(module, RSABlock)]) == 3
+        assert torch.equal(output(network, x), before)
+        for block in blocks.values():
+            switch_on({"": block})
+            after = output(network, x)
+            assert not torch.equal(after, before)
+            before = after
 
 
 class Awkward(nn.Module):

@@ -151,8 +151,9 @@ def attach_attention(
         for name, output in outputs.items()
     }
     if as_wrapper:
-        for name, new in blocks.items():
-            _wrap(network, name, new)
+        stages = {name: network.get_submodule(name) for name in blocks}  # wrapping one may rename another
+        for name, stage in stages.items():
+            _wrap(network, stage, blocks[name])
     else:
         _hook(network, blocks, _CHILDREN[block])
     return blocks
@@ -175,9 +176,8 @@ def _hook(network: nn.Module, blocks: dict[str, nn.Module], child: str) -> None:
         network.get_submodule(name).register_forward_hook(BlockHook(block))
 
 
-def _wrap(network: nn.Module, name: str, block: nn.Module) -> None:
+def _wrap(network: nn.Module, stage: nn.Module, block: nn.Module) -> None:
     """Replace the submodule wherever the network holds it: some networks hold one in two lists."""
-    stage = network.get_submodule(name)
     wrapper = WithAttention(stage, block).train(stage.training)
     holders = [
         (parent, key) for parent in network.modules() for key, child in parent._modules.items() if child is stage
@@ -262,7 +262,7 @@ def _dry_run(network: nn.Module, example_shape: Sequence[int]) -> dict[nn.Module
     some = next(chain(network.parameters(), network.buffers()), torch.zeros(()))
     dtype = some.dtype if some.is_floating_point() else torch.float32
     try:
-        with _evaluating(network), torch.no_grad():
+        with _evaluating(network, some.device), torch.no_grad():
             network(torch.zeros(tuple(example_shape), device=some.device, dtype=dtype))
     except Exception as error:  # whatever a foreign network raises for a size that does not suit it
         raise ValueError(
@@ -276,12 +276,12 @@ def _dry_run(network: nn.Module, example_shape: Sequence[int]) -> dict[nn.Module
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def _evaluating(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode and a random state of its own; every submodule gets its own train mode back."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
         for module, mode in modes.items():

@@ -76,12 +76,22 @@ class Config:
 
 @dataclass(frozen=True)
 class BundleFiles:
-    """A bundle's folder, its metadata, its configurations by name and the files that could not be read."""
+    """A bundle's files.
+
+    Attributes:
+        name: of the folder.
+        folder: where it is.
+        metadata: content of metadata.json; empty where it cannot be read.
+        configs: by file name, what runs a workflow or changes one.
+        settings: by file name, overlays for any workflow, which only set options.
+        unreadable: what could not be read.
+    """
 
     name: str
     folder: Path
     metadata: dict[str, Any]
     configs: dict[str, Config]
+    settings: dict[str, dict[str, Any]]
     unreadable: tuple[Finding, ...]
 
     def standing_alone(self) -> list[Config]:
@@ -115,6 +125,15 @@ def value_at(content: Any, name: str) -> Any:
     return content
 
 
+def has(content: Any, name: str) -> bool:
+    """Whether the id ``name`` exists, be its value None."""
+    parent, _, last = name.rpartition("::")
+    holder = value_at(content, parent) if parent else content
+    if isinstance(holder, list):
+        return last.isdigit() and int(last) < len(holder)
+    return isinstance(holder, dict) and last in holder
+
+
 def references_in(value: Any) -> set[str]:
     """Return the ids that a string of a configuration refers to with @ or %."""
     if not isinstance(value, str):
@@ -135,14 +154,9 @@ def read_bundle(folder: Path) -> BundleFiles:
             problem = f"is no JSON object ({error})"
             unreadable.append(Finding(f"{folder.name}/{path.stem}", "file", problem, "mend the file"))
     metadata = contents.pop("metadata", ({}, ()))[0]
-    configs = {}
-    for name in contents:
-        if _workflow(name) is None:
-            remedy = f"give its name one of the words {', '.join(WORKFLOWS)}"
-            unreadable.append(Finding(f"{folder.name}/{name}", "file", "tells no workflow by its name", remedy))
-        else:
-            configs[name] = _config(folder.name, name, contents)
-    return BundleFiles(folder.name, folder, metadata, configs, tuple(unreadable))
+    configs = {name: _config(folder.name, name, contents) for name in contents if _workflow(name)}
+    settings = {name: own for name, (own, _) in contents.items() if name not in configs}
+    return BundleFiles(folder.name, folder, metadata, configs, settings, tuple(unreadable))
 
 
 def _config(bundle: str, name: str, contents: dict[str, tuple[dict[str, Any], tuple[str, ...]]]) -> Config:
@@ -158,7 +172,7 @@ def _config(bundle: str, name: str, contents: dict[str, tuple[dict[str, Any], tu
         parser = ConfigParser(deepcopy(merged))
         parser.resolve_macro_and_relative_ids()
         resolved = parser.get()
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         broken = " ".join(str(error).split())
     stage = "_".join(part for part in name.split("_") if part != workflow)
     return Config(f"{bundle}/{name}", workflow, stage, own, merged, resolved or merged, overlay, repeated, broken)

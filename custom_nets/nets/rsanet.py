@@ -41,8 +41,10 @@ class RSANet(nn.Module):
         recompute_attention: recompute each direction in the backward pass to save memory.
 
     Shape:
-        N x in_channels x D x H x W -> logits N x out_channels x D x H x W. Any size of at least 1 voxel; multiples of
-        16 avoid the cut of an odd level's first voxel (`fit_low_end`).
+        N x in_channels x D x H x W -> logits N x out_channels x D x H x W. Any size of at least 1 voxel (norm "IN", or
+        as many groups as channels: more than 16 along one axis); multiples of 16 avoid the cut of an odd level's first
+        voxel (`fit_low_end`). `torch.export` and ONNX fix the size, or leave open multiples of 16 from 32 on; for any
+        size trace or script.
 
     Raises:
         ValueError: for an unknown or unfit option, naming what would fit.

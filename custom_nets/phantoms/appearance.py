@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From shares of tissues to what a scanner shows: contrast, blur, coil shading, Rician noise, arbitrary integer scale."""
+"""From shares of tissues to what a scanner shows: contrast, blur, shading, Rician noise, arbitrary integer scale."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 """A brain without a skull: what tissue lies at any point, for a random subject.
 
 Coordinates are millimetres from about the anterior commissure (x right, y front, z up), sizes are textbook ones. The
-cortex follows sulci that are drawn as sheets: zero sets of a field of waves on the hemisphere's surface, carried inwards.
+cortex follows sulci that are drawn as sheets: zero sets of a field of waves on the hemisphere's surface, carried
+inwards.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from custom_nets.phantoms.geometry import (
     tube,
 )
 
-EXTENT = (150.0, 186.0, 144.0)
+EXTENT = (150.0, 186.0, 150.0)
 """A box in mm that holds every brain, whatever the pose."""
-CENTRE = (0.0, -16.0, 2.0)
+CENTRE = (0.0, -16.0, 4.0)
 """The middle of that box."""
 
 _LATERAL_VENTRICLE = (
@@ -111,7 +112,7 @@ class Brain:
     def _below_pia(self, points: Array, ventricle: Array) -> Array:
         """Signed distance to the surface of the cortex, in the depth of the sulci too; positive in the tissue."""
         folded = mirrored(points)
-        bent = folded + 3 * np.stack([bend(points) for bend in self._bends])
+        bent: Array = folded + 3 * np.stack([bend(points) for bend in self._bends])
         core = ellipsoid(points, (0, -6, 6), (500, 33, 22))  # callosum and below: the hemispheres are joined
         fissure = np.hypot(folded[0], np.maximum(core, 0)) - 0.4 - self._sulcus
         depth = np.minimum(_cerebrum(points), fissure)
@@ -126,9 +127,9 @@ class Brain:
         near = np.flatnonzero((depth > -3) & (depth < 34))
         points, depth = points[:, near], depth[near]
         ray = bent[:, near] - column((24, -17, 10))
-        reach = np.maximum(length(ray / column((42, 82, 55))), 0.15)
+        reach = np.maximum(length(ray / column((42, 82, 55))), np.float32(0.15))
         surface = ray / reach
-        surface[0] += 300 * np.sign(points[0])  # left and right have their own folds
+        surface[0] += 300 * np.sign(points[0], dtype=np.float32)  # left and right have their own folds
         value, gradient = self._folds.with_gradient(surface)
         ray /= length(ray) + np.float32(1e-6)
         gradient -= np.sum(gradient * ray, axis=0) * ray

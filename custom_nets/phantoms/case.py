@@ -68,7 +68,7 @@ class Generator:
                 f"shape {tuple(shape)} is too small for the body at {sizes[0]:g} mm: "
                 f"give at least {','.join(map(str, least))}, or a coarser spacing"
             )
-        return Grid(tuple(shape), sizes, self.centre)  # type: ignore[arg-type]
+        return Grid(tuple(shape), sizes, self.centre)
 
 
 def _spacing(value: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -179,7 +180,7 @@ def tube(points: Array, nodes: Sequence[Sequence[float]], stretch: ArrayLike = (
     """
     scale = column(stretch)
     result = np.full(points.shape[1], -np.inf, np.float32)
-    for start, end in zip(nodes[:-1], nodes[1:], strict=True):
+    for start, end in pairwise(nodes):
         along = (column(end[:3]) - column(start[:3])) / scale
         offset = (points - column(start[:3])) / scale
         share = np.clip((along / np.sum(along**2)).T @ offset, 0, 1)

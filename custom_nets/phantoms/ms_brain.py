@@ -13,7 +13,7 @@ from custom_nets.phantoms.ms_lesions import draw_lesions, paint_lesions
 
 # Signal relative to white matter, as in 3 T scans: T1 white > grey > fluid, T2 the reverse, FLAIR with dark fluid. The
 # rim and caps of the ventricles and the choroid plexus are bright on FLAIR without being lesions.
-_SIGNAL: dict[str, dict[str, float]] = {
+SIGNAL: dict[str, dict[str, float]] = {
     "T1": {
         "white": 1.0, "cerebellar_white": 0.98, "stem": 0.94, "rim": 0.93, "pallidum": 0.93, "thalamus": 0.86,
         "deep_grey": 0.79, "grey": 0.71, "plexus": 0.55, "csf": 0.22, "lesion": 0.74, "black_hole": 0.42,
@@ -43,7 +43,7 @@ def make_ms_brain(rng: np.random.Generator, grid: Grid) -> PhantomCase:
     anatomy, pathology, scanner = rng.spawn(3)
     pose, brain = RandomPose(anatomy), Brain(anatomy)
     width = float(np.cbrt(np.prod(grid.spacing)))
-    lesions = draw_lesions(pathology, brain, smallest_mm3=8 * width**3)
+    lesions = draw_lesions(pathology, brain)
 
     points = pose(grid.points())
     inside = np.flatnonzero(brain.outline(points) > 0)
@@ -51,12 +51,12 @@ def make_ms_brain(rng: np.random.Generator, grid: Grid) -> PhantomCase:
     label = np.zeros(grid.shape, np.uint8)
     label.flat[inside] = paint_lesions(found.shares, points[:, inside], lesions, width, pathology)
 
-    kept = trimmed(found)
+    kept = trimmed(found)  # takes no lesion: a voxel of the label is at most half fluid
     mask = np.zeros(grid.shape, bool)
     mask.flat[inside[kept]] = True
     shares: Shares = {tissue: share[kept] for tissue, share in found.shares.items()}
-    images = {name: scan(shares, mask, grid, signal, scanner, noise=_NOISE[name]) for name, signal in _SIGNAL.items()}
-    return PhantomCase(images, label * mask, grid.affine)
+    images = {name: scan(shares, mask, grid, signal, scanner, noise=_NOISE[name]) for name, signal in SIGNAL.items()}
+    return PhantomCase(images, label, grid.affine)
 
 
 MS_BRAIN = Generator(make_ms_brain, extent=EXTENT, centre=CENTRE, spacing=(1.5, 1.5, 1.5))

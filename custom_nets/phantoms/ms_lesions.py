@@ -18,7 +18,7 @@ from custom_nets.phantoms.brain import CENTRE, EXTENT, Brain
 from custom_nets.phantoms.geometry import Array, RandomWaves, column, coverage, ellipsoid, length
 
 LOAD_ML = (1.0, 14.0, 50.0)
-"""Least, median and greatest volume of all lesions of a case; where they overlap or leave the white matter it shrinks."""
+"""Least, median and greatest volume of all lesions of a case, before overlap and loss outside white matter."""
 NUMBER = (8, 50, 110)
 """Least, median (at the median load) and greatest number of lesions of a case, dots included."""
 SIZE_MM3 = (4.0, 8000.0)
@@ -58,22 +58,19 @@ class Ellipsoid:
     hole: bool
 
 
-def draw_lesions(rng: np.random.Generator, brain: Brain, smallest_mm3: float = 0.0) -> list[Ellipsoid]:
+def draw_lesions(rng: np.random.Generator, brain: Brain) -> list[Ellipsoid]:
     """Draw the lesions of one case.
 
     Args:
         rng: source of randomness.
         brain: where they will lie.
-        smallest_mm3: the largest lesion gets at least this volume, so that coarse grids show one.
 
     Returns:
         Ellipsoids, the pieces of a large lesion one after another.
     """
     sites = _candidate_sites(rng, brain)
     pieces: list[Ellipsoid] = []
-    volumes = _volumes(rng)
-    volumes[np.argmax(volumes)] = max(volumes.max(), smallest_mm3)
-    for volume in volumes:
+    for volume in _volumes(rng):
         large = bool(volume > _LARGE_MM3)
         site = rng.choice(_SITES, p=_SITE_ODDS[large])
         strength, hole = rng.uniform(0.7, 1.0), bool(volume > 120 and rng.uniform() < 0.3)

@@ -66,8 +66,8 @@ def write_dataset(
 ) -> Path:
     """Write a data set of synthetic patients: volumes first, ``datalist.json`` last.
 
-    Case ``i`` depends on ``seed`` and ``i`` alone, so a larger set begins with the smaller one's patients. Roughly one case in four
-    goes to testing (with label) and one in eight to validation.
+    Case ``i`` depends on ``seed`` and ``i`` alone, so a larger set begins with the smaller one's patients. One case in
+    four goes to testing (with label), one in eight to validation.
 
     Args:
         name: the bundle, such as ``"rsanet"``; its metadata give the order of the images and the labels' names.
@@ -101,7 +101,7 @@ def write_dataset(
 
 
 def split_counts(cases: int) -> tuple[int, int, int]:
-    """Numbers of training, validation and testing cases: a quarter for testing, an eighth for validation, at least one each."""
+    """Training, validation and testing cases: a quarter for testing, an eighth for validation, at least one each."""
     testing, validation = max(1, cases // 4), max(1, cases // 8)
     return cases - validation - testing, validation, testing
 

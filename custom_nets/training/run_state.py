@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +40,34 @@ def resume_from(resume: bool | str | Path | None, ckpt_dir: str | Path) -> Path 
     return Path(ckpt_dir) / "last.pt" if word == "true" else Path(str(resume))
 
 
+def read_run(path: Path, network: nn.Module | None = None) -> dict[str, Any]:
+    """Read a `last.pt`.
+
+    Args:
+        path: the file.
+        network: the weights in the file have to be those of such a network; None = they are not compared.
+
+    Raises:
+        InputError: the file cannot be read, is another kind of file, or of another network.
+    """
+    content = read_checkpoint(path)
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise InputError(f"{path}: is no checkpoint to resume from; give the last.pt of a run, or True for the newest.")
+    if network is not None:
+        network = bare(network)
+        require_same(content["model"], network.state_dict(), str(path), type(network).__name__)
+    return content
+
+
 class RunState:
     """Handler of the trainer: writes `last.pt` and `model.pt` after every epoch, and resumes from `last.pt`.
 
-    `model.pt` holds the weights of the best epoch by the key metric of the evaluator (of the last epoch where nothing
-    is validated), weights only. `last.pt` holds all that the rest of the run depends on: weights, optimiser, schedule,
-    gradient scaler, epoch, best score and records. Random states need no place: they follow from seed and epoch
-    (`custom_nets.training.reproducible`). Both are written whole or not at all, by the first process, so a run that is
-    killed at any moment goes on from its last finished epoch and ends with the same weights, bit for bit on a CPU.
+    `model.pt` holds the weights of the best epoch by the key metric of the evaluator (of the last epoch as long as none
+    has been validated), weights only. `last.pt` holds all that the rest of the run depends on: weights, optimiser,
+    schedule, gradient scaler, epoch, best score and records. Random states need no place: they follow from seed and
+    epoch (`custom_nets.training.reproducible`). Both are written whole or not at all, by the first process, so a run
+    that is killed at any moment goes on from its last finished epoch and ends with the same weights, bit for bit on a
+    CPU.
 
     Put it last among the handlers of the trainer: what runs behind it is not in the checkpoint. The records are
     attached with it.
@@ -56,7 +79,8 @@ class RunState:
         lr_scheduler: its schedule.
         records: the table of the run; attached here.
         evaluator: whose key metric picks the best epoch; None = the last epoch is the best.
-        resume: see :func:`resume_from`. A run that starts anew keeps the files of an earlier one as `*.previous.pt`.
+        resume: see :func:`resume_from`. A run that starts anew keeps the files of an earlier one as `*.previous.pt`; it
+            leaves no `last.pt`, so that it is not the earlier run that is resumed if this one ends in its first epoch.
     """
 
     def __init__(
@@ -100,16 +124,17 @@ class RunState:
         if self.resume:
             self._load(engine, self.resume)
         elif engine.state.rank == 0:
-            for path in (self.last, self.best):
-                if path.exists():
-                    shutil.copy2(path, path.with_suffix(".previous.pt"))
+            if self.last.exists():
+                self.last.replace(self.last.with_suffix(".previous.pt"))
+            if self.best.exists():
+                shutil.copy2(self.best, self.best.with_suffix(".previous.pt"))
 
     def save(self, engine: Any) -> None:
         """Write `model.pt` if this epoch is the best so far, then `last.pt`."""
         if engine.state.rank != 0:
             return
         weights = bare(self.network).state_dict()
-        if not self._validates() or self.evaluator.state.best_metric_epoch == engine.state.epoch:
+        if not self._validates() or self.evaluator.state.best_metric_epoch in (-1, engine.state.epoch):
             save_weights(weights, self.best)
         content = {
             "format": _FORMAT,
@@ -129,16 +154,10 @@ class RunState:
         return self.evaluator is not None and self.evaluator.state.epoch_length != 0
 
     def _load(self, engine: Any, path: Path) -> None:
-        content = read_checkpoint(path)
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise InputError(
-                f"{path}: is no checkpoint to resume from; give the last.pt of a run, or true for the newest."
-            )
-        network = bare(self.network)
-        require_same(content["model"], network.state_dict(), str(path), type(network).__name__)
-        network.load_state_dict(content["model"])
-        for name, part in self.parts.items():
-            part.load_state_dict(content[name])
+        content = read_run(path, self.network)
+        bare(self.network).load_state_dict(content["model"])
+        self.parts["records"].load_state_dict(content["records"])
+        self._load_optimiser(content)
         if engine.scaler is not None and content["scaler"]:
             engine.scaler.load_state_dict(content["scaler"])
         engine.state.epoch = content["epoch"]
@@ -147,3 +166,31 @@ class RunState:
             self.evaluator.state.best_metric = content["best_metric"]
             self.evaluator.state.best_metric_epoch = content["best_metric_epoch"]
         _logger.info("resumed from %s behind epoch %d of %d", path, content["epoch"], engine.state.max_epochs)
+
+    def _load_optimiser(self, content: Mapping[str, Any]) -> None:
+        """Load optimiser and schedule; the schedule of another plan is replayed as this run's options have it.
+
+        PyTorch's schedules restore their options with their state: a run resumed for more epochs would spend them with
+        a learning rate of 0.
+        """
+        optimizer, schedule = self.parts["optimizer"], self.parts["lr_scheduler"]
+        rates = [group["lr"] for group in optimizer.param_groups]
+        fresh = deepcopy(schedule.state_dict())
+        optimizer.load_state_dict(content["optimizer"])
+        schedule.load_state_dict(content["lr_scheduler"])
+        changed = {key: value for key, value in _plan(fresh).items() if _plan(schedule.state_dict()).get(key) != value}
+        if not changed:
+            return
+        _logger.warning("the learning rate follows this run's options, not the resumed one's: %s", changed)
+        schedule.load_state_dict(fresh)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a schedule expects the optimiser to step first
+            for _ in range(content["epoch"]):
+                schedule.step()
+
+
+def _plan(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a schedule, without its progress."""
+    return {key: value for key, value in state.items() if not key.startswith("_") and key != "last_epoch"}

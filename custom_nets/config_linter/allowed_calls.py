@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a configuration's `$` expressions may use. A name that is not here is a finding; each card prints its share."""
+
+from __future__ import annotations
+
+from custom_nets.config_linter.expressions import bindings_of, expressions_of, used_names
+from custom_nets.config_linter.reading import BundleFiles
+from custom_nets.marked_text import markdown_table
+
+#: Name in full -> what it does, for the cards. A leading dot: an attribute or a method of a configured object.
+ALLOWED = {
+    ".run": "start the trainer or the evaluator",
+    ".to": "move the network to the device",
+    ".type": "kind of device, cpu or cuda",
+    "custom_nets.checkpoints.load_weights": "read a checkpoint (tensors only, no code) into the network",
+    "custom_nets.datasets.datalist.load_section": "read one list of cases from datalist.json",
+    "custom_nets.datasets.reader.SameGridReader": "read NIfTI files, refusing modalities on different grids",
+    "custom_nets.precision.amp_pays": "whether mixed precision is faster on the device",
+    "custom_nets.preflight.before_segmenting": "check options, checkpoint and data before evaluation or inference",
+    "custom_nets.preflight.before_training": "check options and data before training",
+    "custom_nets.training.optimisation.parameter_groups": "weights with and without weight decay",
+    "custom_nets.training.records.attention_betas": "values of the attention's learnt weights, for the log",
+    "float": "a number, here NaN: keep the scan's voxel size",
+    "max": "the larger of two numbers",
+    "monai.handlers.from_engine": "pick entries of a batch for a metric",
+    "monai.utils.set_determinism": "seed all random generators",
+    "numpy.uint8": "a number type",
+    "os.environ": "read the variables that torchrun sets",
+    "os.environ.get": "read the variables that torchrun sets",
+    "os.path.isfile": "find out from which folder the bundle is run",
+    "os.path.join": "make a path",
+    "os.path.normpath": "make a path",
+    "sys.path.append": "let Python find code that an exported bundle carries in its folder",
+    "torch.cuda.is_available": "choose the device",
+    "torch.cuda.set_device": "one GPU a process",
+    "torch.device": "choose the device",
+    "torch.distributed.destroy_process_group": "end the connection between processes",
+    "torch.distributed.init_process_group": "connect the processes of a run on several GPUs",
+    "torch.distributed.is_initialized": "whether the processes are connected",
+    "torch.float16": "a number type",
+    "torch.float32": "a number type",
+    "torch.uint8": "a number type",
+}
+
+
+def calls_of(bundle: BundleFiles) -> dict[str, list[str]]:
+    """Return each name that the bundle's expressions use -> the configurations that use it."""
+    used: dict[str, list[str]] = {}
+    for name, config in bundle.configs.items():
+        bound = bindings_of(config)
+        for call in {call for expression in expressions_of(config) for call in used_names(expression, bound)}:
+            used.setdefault(call, []).append(name)
+    return dict(sorted(used.items()))
+
+
+def calls_table(bundle: BundleFiles) -> str:
+    """Return the Markdown table for the bundle's card: what its configurations call, where, and what for."""
+    rows = [
+        (f"`{call}`", ", ".join(configs), ALLOWED.get(call, "not allowed"))
+        for call, configs in calls_of(bundle).items()
+    ]
+    return markdown_table(("Name", "Used in", "What for"), rows)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the values of the keys that all bundles share can be meant."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from custom_nets.components import neighbourhood
+from custom_nets.errors import InputError
+from custom_nets.precision import amp_dtype_named
+
+_AT_LEAST_ONE = ("epochs", "val_interval", "batch_size", "in_channels", "patches_per_case", "sw_batch_size")
+_AT_LEAST_ZERO = ("num_workers", "pictures", "seed")
+_NOT_NEGATIVE = ("learning_rate", "weight_decay", "gradient_clip", "min_lesion_volume")
+_SWITCHES = ("amp", "tta", "separate_folder")
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check the values of the keys that all bundles share, those that are there.
+
+    Raises:
+        InputError: naming the key, the value found and what would do.
+    """
+    for lowest, keys in ((1, _AT_LEAST_ONE), (0, _AT_LEAST_ZERO)):
+        for key in keys:
+            if key in options and (type(options[key]) is not int or options[key] < lowest):
+                raise InputError(f"{key} is {options[key]!r}: give a whole number of at least {lowest}.")
+    for key in _NOT_NEGATIVE:
+        if key in options and not (_number(options[key]) and options[key] >= 0):
+            raise InputError(f"{key} is {options[key]!r}: give a number of at least 0.")
+    for key in _SWITCHES:
+        if key in options and not isinstance(options[key], bool):
+            raise InputError(f"{key} is {options[key]!r}: write True or False.")
+    _check_shares(options)
+    _check_sizes(options)
+    _check_device(options)
+    if "connectivity" in options:
+        neighbourhood(options["connectivity"])
+
+
+def require_writable(**folders: str | Path) -> None:
+    """Refuse folders, given by their options' names, that cannot be made or written into. Nothing is made.
+
+    Raises:
+        InputError: naming the option, the folder and the reason.
+    """
+    for option, folder in folders.items():
+        path = Path(folder).absolute()
+        existing = next(place for place in (path, *path.parents) if place.exists())
+        try:
+            with tempfile.TemporaryFile(dir=existing):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"{option} is '{folder}', which cannot be written to ({existing}: {error.strerror}); "
+                f"name another folder with --{option}."
+            ) from error
+
+
+def _check_shares(options: Mapping[str, Any]) -> None:
+    overlap, threshold, cached = (options.get(key, 0.5) for key in ("overlap", "lesion_threshold", "cache_rate"))
+    if not _number(overlap) or not 0 <= overlap < 1:
+        raise InputError(f"overlap is {overlap!r}: give a number from 0 up to, but not, 1.")
+    if not _number(threshold) or not 0 < threshold < 1:
+        raise InputError(f"lesion_threshold is {threshold!r}: give a probability between 0 and 1, such as 0.5.")
+    if not _number(cached) or not 0 <= cached <= 1:
+        raise InputError(f"cache_rate is {cached!r}: give a share from 0 to 1.")
+
+
+def _check_sizes(options: Mapping[str, Any]) -> None:
+    patch, spacing = options["patch_size"], options.get("spacing")
+    if not _three(patch) or not all(type(size) is int and size >= 1 for size in patch):
+        raise InputError(f"patch_size is {patch!r}: give three whole numbers of voxels, as [96,96,96].")
+    if spacing is not None and (not _three(spacing) or not all(_number(size) and size > 0 for size in spacing)):
+        raise InputError(f"spacing is {spacing!r}: give three sizes in mm, as [1,1,1], or null to keep the scans' own.")
+
+
+def _check_device(options: Mapping[str, Any]) -> None:
+    try:
+        device = torch.device(options["device"])
+    except (RuntimeError, TypeError):
+        raise InputError(f"device is {options['device']!r}: write cpu, cuda, or cuda:0 for the first GPU.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device is '{device}', but {torch.cuda.device_count()} CUDA devices are here: try --device cpu."
+        )
+    dtype = amp_dtype_named(options.get("amp_dtype", "bfloat16"))
+    if options["amp"] and dtype == torch.float16 and device.type != "cuda" and "learning_rate" in options:
+        raise InputError("amp_dtype is 'float16', whose gradients need CUDA: use bfloat16, or --amp False.")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _three(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3

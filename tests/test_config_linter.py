@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from custom_nets.config_linter import BUNDLE_RULES, CONFIG_RULES, lint, read_bundle
+from custom_nets.config_linter.allowed_calls import ALLOWED, calls_of
+from custom_nets.config_linter.folder_rules import write_card
+from custom_nets.registry import ROOT, available
+from tests.spoiled_configs import CARD, SPOILED, Spoil, copied
+
+
+@pytest.mark.parametrize("name", available())
+def test_the_bundles_are_clean(name: str) -> None:
+    assert list(map(str, lint(ROOT / "bundles" / name))) == []
+
+
+def test_the_copy_is_clean_before_it_is_spoiled(tmp_path: Path) -> None:
+    assert list(map(str, lint(copied(tmp_path)))) == []
+
+
+@pytest.mark.parametrize(("rule", "spoil", "line"), SPOILED, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_is_spoiled_is_reported_by_its_rule(rule: str, spoil: Spoil, line: str, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    spoil(folder)
+    bundle = read_bundle(folder)
+    found = [finding for one in BUNDLE_RULES if one.__name__ == rule for finding in one(bundle)]
+    for one in CONFIG_RULES:
+        if one.__name__ == rule:
+            found += [finding for config in bundle.configs.values() for finding in one(config)]
+    assert [text for text in map(str, found) if text.startswith(line)], list(map(str, found))
+    assert {str(finding) for finding in found} <= {str(finding) for finding in lint(folder)}
+
+
+def test_every_rule_is_tested_and_says_what_it_wants() -> None:
+    rules = [*BUNDLE_RULES, *CONFIG_RULES]
+    assert {rule.__name__ for rule in rules} == {rule for rule, _, _ in SPOILED}
+    assert all(rule.__doc__ and len(rule.__doc__.strip().splitlines()) == 1 for rule in rules)
+
+
+def test_the_allow_list_holds_nothing_that_no_bundle_uses() -> None:
+    used = {call for name in available() for call in calls_of(read_bundle(ROOT / "bundles" / name))}
+    assert set(ALLOWED) == used
+
+
+def test_the_card_is_written_between_its_markers_only(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    card = folder / "docs" / "README.md"
+    card.write_text(f"before\n{CARD}after\n")
+    assert write_card(read_bundle(folder)) == card
+    text = card.read_text()
+    assert text.startswith("before\n# A card") and text.endswith("<!-- /options -->\nafter\n")
+    assert "| `torch.device` | evaluate, inference, multi_gpu_train, train |" in text
+    assert "| `epochs` | `200` | train |" in text
+    assert write_card(read_bundle(folder)) is None

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract that every network of the collection keeps. A new network adds one line to `CONTRACTS`."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import custom_nets
+from custom_nets.checkpoints import load_weights, save_weights
+from tests.recipe import arrays, document, image, relative_l2
+from tests.test_rsanet import filled as rsanet_filled
+from tests.test_rsanet import small as rsanet_small
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one network promises.
+
+    Attributes:
+        default: the class; its defaults are the published network.
+        small: makes a quick one in eval mode, all of its parts switched on; takes the same options as the class.
+        shapes: inputs of all kinds: the first is exported, traced and trained with, the others must give the same
+            function there. Every size is to work, or to be listed in `refused`.
+        golden: gives (logits, published logits) of the default network.
+        tolerance: greatest difference of an exported form from the network.
+        bfloat16: greatest relative L2 difference under autocast.
+        multiple: sizes in multiples of this can be left open in `torch.export` and ONNX, from twice this on; 0: none.
+        refused: size -> what the error says, naming the size that would work.
+        scriptable: `torch.jit.script` takes it.
+        without_gradient: names of parameters that by their nature have none.
+    """
+
+    default: type[nn.Module]
+    small: Callable[..., nn.Module]
+    shapes: list[tuple[int, ...]]
+    golden: Callable[[], tuple[Tensor, Tensor]]
+    tolerance: float = 1e-5
+    bfloat16: float = 0.03
+    multiple: int = 0
+    refused: dict[tuple[int, ...], str] = field(default_factory=dict)
+    scriptable: bool = True
+    without_gradient: tuple[str, ...] = ()
+
+
+def rsanet_golden() -> tuple[Tensor, Tensor]:
+    network = rsanet_filled(custom_nets.RSANet().eval(), "soft")
+    with torch.no_grad():
+        logits = network(image(document("rsanet")["shapes"]["odd"]))
+    return logits, torch.from_numpy(arrays("rsanet")["net_odd_soft"])
+
+
+SIZES_3D = [(1, 3, 32, 48, 32), (2, 3, 17, 20, 33), (1, 3, 1, 2, 5), (1, 3, 48, 32, 64)]
+
+# fmt: off
+CONTRACTS = {
+    "RSANet": Contract(custom_nets.RSANet, rsanet_small, SIZES_3D, rsanet_golden, multiple=16, without_gradient=("phi_conv.bias",)),  # noqa: E501
+    "RSANet plain": Contract(custom_nets.RSANet, partial(rsanet_small, block="none"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
+    "RSANet non-local": Contract(custom_nets.RSANet, partial(rsanet_small, block="non-local", norm="BN", conv_block="resV2", up="trilinear"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
+}
+# fmt: on
+
+
+@pytest.fixture(params=CONTRACTS)
+def contract(request: pytest.FixtureRequest) -> Contract:
+    return CONTRACTS[request.param]
+
+
+@pytest.fixture
+def network(contract: Contract) -> nn.Module:
+    return contract.small()
+
+
+@contextmanager
+def deprecated() -> Iterator[None]:
+    """TorchScript is deprecated but asked for by the Model Zoo."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def run(network: Any, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network(x)
+
+
+def assert_same(form: Any, network: nn.Module, shapes: list[tuple[int, ...]], tolerance: float) -> None:
+    for shape in shapes:
+        x = image(shape)
+        torch.testing.assert_close(run(form, x), run(network, x), atol=tolerance, rtol=tolerance)
+
+
+def test_every_network_has_a_contract() -> None:
+    assert {contract.default.__name__ for contract in CONTRACTS.values()} == set(custom_nets.__all__)
+
+
+def test_constructor_is_keyword_only_and_has_the_published_defaults(contract: Contract) -> None:
+    arguments = inspect.signature(contract.default).parameters.values()
+    assert arguments
+    assert all(a.kind is a.KEYWORD_ONLY and a.default is not a.empty for a in arguments)
+    assert not any(isinstance(a.default, list | dict) for a in arguments)  # shared between calls
+
+
+@pytest.mark.parametrize(
+    "default", {c.default: c for c in CONTRACTS.values()}.values(), ids=lambda c: c.default.__name__
+)
+def test_golden_logits(default: Contract) -> None:
+    logits, published = default.golden()
+    torch.testing.assert_close(logits, published, atol=1e-4, rtol=0)
+
+
+def test_one_tensor_of_logits_for_every_size(contract: Contract, network: nn.Module) -> None:
+    for shape in contract.shapes:
+        logits = run(network, image(shape))
+        assert isinstance(logits, Tensor)
+        assert logits.shape == (shape[0], logits.shape[1], *shape[2:])
+        assert logits.dtype == torch.float32
+        assert torch.equal(logits, run(network, image(shape)))  # the same each time
+    for shape, message in contract.refused.items():
+        with pytest.raises(ValueError, match=message):
+            run(network, image(shape))
+
+
+def test_the_samples_of_a_batch_do_not_mix(contract: Contract, network: nn.Module) -> None:
+    x = image((2, *contract.shapes[1][1:]))
+    apart = torch.cat([run(network, sample) for sample in x.split(1)])
+    torch.testing.assert_close(run(network, x), apart, atol=contract.tolerance, rtol=contract.tolerance)
+
+
+def test_gradients_reach_the_input_and_every_parameter(contract: Contract, network: nn.Module) -> None:
+    x = image(contract.shapes[0]).requires_grad_()
+    out = network.train()(x)
+    (out * image(out.shape, "cotangent")).sum().backward()
+    assert x.grad is not None
+    assert x.grad.norm() > 0
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.norm() > 0 or name.endswith(contract.without_gradient), name
+
+
+def test_weights_are_saved_and_loaded(contract: Contract, network: nn.Module, tmp_path: Path) -> None:
+    save_weights(network.state_dict(), tmp_path / "model.pt")
+    with torch.no_grad():
+        twin = contract.small()
+        for parameter in twin.parameters():
+            parameter.add_(1.0)
+    load_weights(twin, tmp_path / "model.pt")
+    assert_same(twin, network, contract.shapes[:1], 0.0)
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+def test_copies_are_independent(contract: Contract, network: nn.Module) -> None:
+    x = image(contract.shapes[1])
+    expected = run(network, x)
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert torch.equal(run(twin, x), expected)
+
+
+def test_bfloat16_autocast(contract: Contract, network: nn.Module) -> None:
+    for shape in contract.shapes[:2]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = run(network, image(shape))
+        assert logits.isfinite().all()
+        assert relative_l2(logits.float(), run(network, image(shape))) < contract.bfloat16
+
+
+def test_torchscript_scripting(contract: Contract, network: nn.Module, tmp_path: Path) -> None:
+    if not contract.scriptable:
+        with deprecated(), pytest.raises(Exception):  # noqa: B017  promised to fail, in whatever way
+            torch.jit.script(network)
+        return
+    with deprecated():
+        torch.jit.save(torch.jit.script(network), tmp_path / "model.ts")
+        scripted = torch.jit.load(tmp_path / "model.ts")
+    assert_same(scripted, network, contract.shapes, contract.tolerance)
+
+
+def test_torchscript_tracing_holds_for_all_sizes(contract: Contract, network: nn.Module) -> None:
+    with deprecated(), torch.no_grad():
+        traced = torch.jit.trace(network, image(contract.shapes[0]))
+    assert_same(traced, network, contract.shapes, contract.tolerance)
+
+
+def open_sizes(multiple: int) -> tuple[dict[int, Any]]:
+    """`dynamic_shapes` of one input with spatial sizes in multiples of ``multiple``, from twice that on."""
+    return ({axis: multiple * torch.export.Dim(f"n{axis}", min=2, max=32) for axis in (2, 3, 4)},)
+
+
+def test_torch_export(contract: Contract, network: nn.Module) -> None:
+    with torch.no_grad():
+        fixed = torch.export.export(network, (image(contract.shapes[0]),)).module()
+    assert_same(fixed, network, contract.shapes[:1], contract.tolerance)
+    if contract.multiple:
+        with torch.no_grad():
+            exported = torch.export.export(
+                network, (image(contract.shapes[3]),), dynamic_shapes=open_sizes(contract.multiple)
+            )
+        assert_same(exported.module(), network, [contract.shapes[0], contract.shapes[3]], contract.tolerance)
+
+
+def test_onnx(contract: Contract, network: nn.Module, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    shapes = [contract.shapes[0], contract.shapes[3]] if contract.multiple else contract.shapes[:1]
+    options: dict[str, Any] = {"dynamic_shapes": open_sizes(contract.multiple)} if contract.multiple else {}
+    with deprecated(), torch.no_grad():
+        torch.onnx.export(
+            network, (image(shapes[-1]),), tmp_path / "model.onnx", input_names=["image"], dynamo=True, **options
+        )
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", session_options, ["CPUExecutionProvider"])
+    for shape in shapes:
+        (found,) = session.run(None, {"image": image(shape).numpy()})
+        np.testing.assert_allclose(found, run(network, image(shape)), atol=10 * contract.tolerance, rtol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_compile_in_one_graph(contract: Contract, network: nn.Module, training: bool) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    if not training:
+        assert_same(compiled, network, contract.shapes[:1], contract.tolerance)
+        return
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()  # random
+    x = image(contract.shapes[0])
+    gradients = []
+    for form in (network, compiled):
+        network.zero_grad()
+        form(x).square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    assert relative_l2(gradients[1], gradients[0]) < 1e-4

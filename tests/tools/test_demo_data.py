@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command that writes demo data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+from custom_nets.datasets.datalist import read_datalist
+from tools._command import run
+from tools.demo_data import main
+
+
+def test_options_reach_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(main, ["rsanet", str(tmp_path / "demo"), "--cases=3", "--seed=2", "--spacing=6", "--shape=32,32,32"])
+    assert "3 cases in" in capsys.readouterr().out
+    image = nib.Nifti1Image.from_filename(read_datalist(tmp_path / "demo")["testing"][0]["image"][0])
+    assert image.shape == (32, 32, 32)
+    assert image.header.get_zooms() == (6, 6, 6)
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(main, ["no_such_bundle", str(tmp_path / "demo")])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

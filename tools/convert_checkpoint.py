@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tools.convert_checkpoint NAME FILE OUT.pt`: weights of a paper's authors, for our network and bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from custom_nets.errors import InputError
+from custom_nets.registry import available
+from tools._command import run
+
+
+def convert(name: str, file: str, out: str, *, trust: bool = False, **options: Any) -> None:
+    """Convert a published checkpoint into one that the bundle's network loads with strict=True.
+
+    FILE may be a bare state dict, one under state_dict, model_state_dict, model or net, with names that begin with
+    `module.`, or a pickled module (--trust). Whatever does not fit is listed, and nothing is written.
+
+    Args:
+        name: which published network, for example rsanet.
+        file: the checkpoint as its authors' code saved it.
+        out: the file to write, a bare state dict; the bundle takes it as models/model.pt.
+        trust: read Python objects besides tensors too. This runs code from the file: trust its author first.
+        options: arguments of the network where they are not those of the bundle's network_def, for example
+            --in_channels 1 --norm BN.
+    """
+    from custom_nets.checkpoints import OFFICIAL, from_official, read_checkpoint, save_weights, unwrap
+
+    source, target = Path(str(file)), Path(str(out))
+    if name not in OFFICIAL:
+        raise InputError(f"'{name}': no published checkpoint of this name is known; choose one of {sorted(OFFICIAL)}.")
+    if not isinstance(trust, bool):
+        raise InputError(f"--trust {trust}: takes no value; put it behind the files.")
+    if target.suffix != ".pt" or target.is_dir() or target.resolve() == source.resolve():
+        raise InputError(f"{target}: give a file to write that ends in .pt and is not the one to read.")
+    state_dict = from_official(name, unwrap(read_checkpoint(source, trust), str(source)), **options)
+    checked = _check(name, state_dict, source, options)
+    try:
+        save_weights(state_dict, target)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror or error}); give another place.") from error
+    parameters = sum(value.numel() for value in state_dict.values())
+    print(f"wrote {target}: {len(state_dict)} entries, {parameters:,} numbers; {checked}")
+
+
+def _check(name: str, state_dict: dict[str, Any], source: Path, options: dict[str, Any]) -> str:
+    """Compare with the network that the bundle's train.json defines, changed by the options; say what was compared."""
+    bundle = available().get(name)
+    if bundle is None or bundle.folder is None:
+        return "it loads with strict=True"
+    from monai.bundle import ConfigParser
+
+    from custom_nets.checkpoints import require_same
+
+    parser = ConfigParser()
+    parser.read_config(bundle.folder / "configs" / "train.json")
+    for option, value in options.items():
+        parser[f"network_def::{option}"] = value
+    network = parser.get_parsed_content("network_def")
+    hint = "" if options else ", as its network_def is; name what differs as --option value"
+    require_same(state_dict, network.state_dict(), str(source), f"{type(network).__name__} of bundle {name}{hint}")
+    changed = " with " + " ".join(f"--{key} {value}" for key, value in options.items()) if options else ""
+    return f"it loads with strict=True into the network of bundle {name}{changed}"
+
+
+if __name__ == "__main__":
+    run(convert)
