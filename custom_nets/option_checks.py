@@ -77,8 +77,9 @@ def _check_sizes(options: Mapping[str, Any]) -> None:
     patch, spacing = options["patch_size"], options.get("spacing")
     if not _three(patch) or not all(type(size) is int and size >= 1 for size in patch):
         raise InputError(f"patch_size is {patch!r}: give three whole numbers of voxels, as [96,96,96].")
-    if spacing is not None and (not _three(spacing) or not all(_number(size) and size > 0 for size in spacing)):
-        raise InputError(f"spacing is {spacing!r}: give three sizes in mm, as [1,1,1], or null to keep the scans' own.")
+    sizes = _three(spacing) and all(_number(size) and size > 0 for size in spacing)
+    if not sizes and spacing not in (None, False):
+        raise InputError(f"spacing is {spacing!r}: give three sizes in mm, as [1,1,1], or False for the scans' own.")
 
 
 def _check_device(options: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ MEANINGS = {
     "sw_batch_size": "windows the network sees at once",
     "tta": "average over flipped copies (test-time augmentation)",
     "flips": "which flips tta takes",
-    "spacing": "voxel size in mm to resample to; null keeps the scans' own",
+    "spacing": "voxel size in mm to resample to; False keeps the scans' own",
     "in_channels": "modalities a case",
     "lesion_threshold": "probability above which a voxel is lesion",
     "min_lesion_volume": "smaller components are removed, mm³; 0 keeps all",

@@ -41,7 +41,7 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
     require_writable(ckpt_dir=options["ckpt_dir"], output_dir=options["output_dir"])
     _check_weights(parser, options)
     modalities, labels = modalities_of(name, options["in_channels"]), list(bundle(name).labels)
-    patch_size, spacing = options["patch_size"], options.get("spacing")
+    patch_size, spacing = options["patch_size"], options.get("spacing") or None
     given = {
         section: _given(parser, f"{group}::dataset::data")
         for section, group in (("training", "train"), ("validation", "validate"))

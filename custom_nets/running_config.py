@@ -49,7 +49,8 @@ def built_network(parser: ConfigParser) -> nn.Module:
             cause = cause.__cause__
         arguments = {key: value for key, value in given.items() if key != "_target_"}
         raise InputError(
-            f"network_def {arguments} cannot be built: {str(cause).rstrip('.')}. Correct it with --network_def::NAME VALUE."
+            f"network_def {arguments} cannot be built: {str(cause).rstrip('.')}. "
+            "Correct it with --network_def::NAME VALUE."
         ) from error
     finally:
         parser.ref_resolver.remove_resolved_content("network_def")

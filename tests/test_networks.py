@@ -32,8 +32,8 @@ class Contract:
     Attributes:
         default: the class; its defaults are the published network.
         small: makes a quick one in eval mode, all of its parts switched on; takes the same options as the class.
-        shapes: inputs of all kinds: the first is exported, traced and trained with, the others must give the same
-            function there. Every size is to work, or to be listed in `refused`.
+        shapes: inputs of all kinds: the first is traced and trained with, the last, another multiple, is exported; the
+            others must give the same function there. Every size is to work, or to be listed in `refused`.
         golden: gives (logits, published logits) of the default network.
         tolerance: greatest difference of an exported form from the network.
         bfloat16: greatest relative L2 difference under autocast.
@@ -73,7 +73,7 @@ CONTRACTS = {
 # fmt: on
 
 
-@pytest.fixture(params=CONTRACTS)
+@pytest.fixture(params=CONTRACTS, scope="module")
 def contract(request: pytest.FixtureRequest) -> Contract:
     return CONTRACTS[request.param]
 
@@ -197,36 +197,33 @@ def test_torchscript_tracing_holds_for_all_sizes(contract: Contract, network: nn
     assert_same(traced, network, contract.shapes, contract.tolerance)
 
 
-def open_sizes(multiple: int) -> tuple[dict[int, Any]]:
-    """`dynamic_shapes` of one input with spatial sizes in multiples of ``multiple``, from twice that on."""
-    return ({axis: multiple * torch.export.Dim(f"n{axis}", min=2, max=32) for axis in (2, 3, 4)},)
-
-
-def test_torch_export(contract: Contract, network: nn.Module) -> None:
+@pytest.fixture(scope="module")
+def exported(contract: Contract) -> torch.export.ExportedProgram:
+    """The small network, with sizes left open where it promises so."""
+    sizes = ({axis: contract.multiple * torch.export.Dim(f"n{axis}", min=2, max=32) for axis in (2, 3, 4)},)
     with torch.no_grad():
-        fixed = torch.export.export(network, (image(contract.shapes[0]),)).module()
-    assert_same(fixed, network, contract.shapes[:1], contract.tolerance)
-    if contract.multiple:
-        with torch.no_grad():
-            exported = torch.export.export(
-                network, (image(contract.shapes[3]),), dynamic_shapes=open_sizes(contract.multiple)
-            )
-        assert_same(exported.module(), network, [contract.shapes[0], contract.shapes[3]], contract.tolerance)
+        return torch.export.export(
+            contract.small(), (image(contract.shapes[-1]),), dynamic_shapes=sizes if contract.multiple else None
+        )
 
 
-def test_onnx(contract: Contract, network: nn.Module, tmp_path: Path) -> None:
+def exported_shapes(contract: Contract) -> list[tuple[int, ...]]:
+    return [contract.shapes[-1], contract.shapes[0]] if contract.multiple else [contract.shapes[-1]]
+
+
+def test_torch_export(contract: Contract, network: nn.Module, exported: torch.export.ExportedProgram) -> None:
+    assert_same(exported.module(), network, exported_shapes(contract), contract.tolerance)
+
+
+def test_onnx(contract: Contract, network: nn.Module, exported: torch.export.ExportedProgram, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    shapes = [contract.shapes[0], contract.shapes[3]] if contract.multiple else contract.shapes[:1]
-    options: dict[str, Any] = {"dynamic_shapes": open_sizes(contract.multiple)} if contract.multiple else {}
     with deprecated(), torch.no_grad():
-        torch.onnx.export(
-            network, (image(shapes[-1]),), tmp_path / "model.onnx", input_names=["image"], dynamo=True, **options
-        )
-    session_options = onnxruntime.SessionOptions()
-    session_options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", session_options, ["CPUExecutionProvider"])
-    for shape in shapes:
+        torch.onnx.export(exported, (), tmp_path / "model.onnx", input_names=["image"], dynamo=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", options, ["CPUExecutionProvider"])
+    for shape in exported_shapes(contract):
         (found,) = session.run(None, {"image": image(shape).numpy()})
         np.testing.assert_allclose(found, run(network, image(shape)), atol=10 * contract.tolerance, rtol=1e-4)
 

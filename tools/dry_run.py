@@ -22,7 +22,7 @@ def dry_run(name: str) -> None:
     with tempfile.TemporaryDirectory(prefix=f"dry_run_{name}_") as folder:
         data, work = Path(folder) / "data", Path(folder) / "run"
         write_dataset(name, data, cases=3, spacing=4.0)
-        common = {"dataset_dir": data, "patch_size": [32, 32, 32], "spacing": None, "num_workers": 0}
+        common = {"dataset_dir": data, "patch_size": [32, 32, 32], "spacing": [4, 4, 4], "num_workers": 0}
         run_bundle(
             name, ["train"], "training", **common, epochs=2, val_interval=2, ckpt_dir=work, output_dir=work / "eval"
         )

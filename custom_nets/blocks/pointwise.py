@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 def project(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """1x1x1 convolution of ``x`` (N x C x D x H x W) with ``weight`` (C' x C, or with trailing ones) as one product."""
-    flat = torch.matmul(weight.flatten(1), x.flatten(2))
-    if bias is not None:
-        flat = flat + bias.unsqueeze(1)
+    weights = weight.flatten(1).expand(x.shape[0], -1, -1)
+    if bias is None:
+        flat = torch.bmm(weights, x.flatten(2))
+    else:
+        flat = torch.baddbmm(bias.unsqueeze(1), weights, x.flatten(2))
     return flat.unflatten(2, x.shape[2:])
 
 

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 from monai.config import PathLike
 from monai.data import NibabelReader
+from monai.utils import ensure_tuple
 
 from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM, corner_shift
 from custom_nets.errors import InputError
 
 
 class SameGridReader(NibabelReader):
-    """MONAI's NIfTI reader with the tolerance of this package's checks.
+    """MONAI's NIfTI reader with the tolerance of this package's checks, for any number of threads.
 
     ``NibabelReader`` refuses to stack files whose affines differ by more than about 1e-8 in an entry that is zero;
     rounding in a header exceeds that (one file with a qform, the next with an sform). Here every file of the list gets
@@ -42,6 +44,16 @@ class SameGridReader(NibabelReader):
         images = super().read(data, **kwargs)
         return [self._like_first(images[0], image) for image in images] if isinstance(images, list) else images
 
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
+        """Stack what ``read`` returned; see `NibabelReader`.
+
+        MONAI's reader keeps the names of the last ``read`` and takes as many images as there are names. Of two threads
+        that fill a cache one would cut the other's modalities short, so each call works on a reader of its own.
+        """
+        own = copy(self)
+        own.filenames = tuple(image.get_filename() for image in ensure_tuple(img))
+        return super(SameGridReader, own).get_data(img)
+
     def _like_first(self, first: Any, image: Any) -> Any:
         if image is first or np.array_equal(image.affine, first.affine):
             return image
@@ -52,4 +64,4 @@ class SameGridReader(NibabelReader):
                 f"{image.get_filename()}: affine differs from {first.get_filename()} by up to {shift:.3g} mm "
                 f"(allowed {self.tolerance_mm:g} mm): resample it onto that file's grid"
             )
-        return type(image)(image.dataobj, first.affine, image.header)
+        return type(image)(image.dataobj, first.affine, image.header, file_map=image.file_map)

@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 def attention_betas(network: nn.Module) -> dict[str, float]:
     """The β of every slice-attention block, by place and direction: they tell whether the block is used at all."""
     return {
-        f"beta_{place}_{direction}".replace(".", "_"): float(beta)
+        f"beta_{place}_{direction}".replace(".", "_"): float(beta.detach())
         for place, block in bare(network).named_modules()
         if isinstance(block, RSABlock)
         for direction, beta in zip(block.directions, block.betas, strict=True)

@@ -51,3 +51,12 @@ def test_another_grid_is_refused_as_by_the_checks(tmp_path: Path) -> None:
 def test_single_file_is_read_as_it_is(tmp_path: Path) -> None:
     path = trees.write_scan(tmp_path / "a.nii.gz", shape=(*trees.SHAPE, 2))
     assert LoadImage(reader=SameGridReader(), ensure_channel_first=True)(path).shape == (2, *trees.SHAPE)
+
+
+def test_threads_that_share_a_reader_get_all_channels(tmp_path: Path) -> None:
+    """A cache is filled by threads: one may open a label between another's opening and stacking of the modalities."""
+    paths, reader = two_files(tmp_path, 1e-6), SameGridReader()
+    images = reader.read(paths)
+    label = reader.read(paths[1])
+    assert reader.get_data(images)[0].shape == (2, *trees.SHAPE)
+    assert reader.get_data(label)[0].shape == trees.SHAPE

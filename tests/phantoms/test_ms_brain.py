@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from custom_nets.errors import InputError
 from custom_nets.phantoms import GENERATORS, PhantomCase, make_case
-from custom_nets.phantoms.brain import Brain
+from custom_nets.phantoms.brain import Brain, BrainSample, trimmed
 from custom_nets.phantoms.geometry import Array, Grid, RandomPose
 from custom_nets.phantoms.ms_brain import SIGNAL
 from custom_nets.phantoms.ms_lesions import LOAD_ML, draw_lesions, paint_lesions
@@ -85,6 +85,13 @@ def test_shares_sum_to_one_and_left_resembles_right() -> None:
     assert 0.02 < (ml["deep_grey"] + ml["thalamus"]) / ml["white"] < 0.15
     outline = (brain.outline(points) > 0).reshape(grid.shape)
     assert np.mean(outline == outline[::-1]) > 0.999
+
+
+def test_brain_extraction_drops_outer_fluid_only() -> None:
+    csf = np.array([0.9, 0.5, 0.9, 0.0], np.float32)  # lesions need at most half fluid, so 0.5 must stay
+    depth = np.array([1.0, 1.0, 10.0, -1.0], np.float32)
+    found = BrainSample({"csf": csf, "white": 1 - csf}, inside=depth, ventricle=depth, cortex=depth)
+    assert trimmed(found).tolist() == [False, True, True, False]
 
 
 def test_no_pose_pushes_the_brain_out_of_the_box() -> None:

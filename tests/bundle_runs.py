@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of whole bundles on tiny made-up data, for every bundle that can be run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from custom_nets.registry import ROOT, Bundle, available
+
+BUNDLES = sorted(available())
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """How a bundle's run becomes quick.
+
+    Attributes:
+        options: of every workflow: a small network and patch.
+        columns: of metrics.csv, beyond those of all bundles.
+        deterministic_bfloat16: options with which bfloat16 on a CPU is bit-exact.
+    """
+
+    options: Mapping[str, Any]
+    columns: tuple[str, ...] = ()
+    deterministic_bfloat16: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: A bundle that lands adds its line here.
+TINY = {
+    "rsanet": Tiny(
+        {"network_def::filters": [8, 8, 16, 16, 32], "patch_size": [32, 32, 32]},
+        ("beta_attention_coronal", "beta_attention_sagittal", "beta_attention_axial"),
+        # the weight gradient of a convolution over 2 x 2 x 2 voxels varies in oneDNN: 3 x 3 x 3 at the bottleneck
+        {"patch_size": [48, 48, 48]},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of one bundle that share a data set and a folder for what they write."""
+
+    name: str
+    data: Path
+    folder: Path
+
+    @property
+    def models(self) -> Path:
+        return self.folder / "models"
+
+    @property
+    def eval(self) -> Path:
+        return self.folder / "eval"
+
+    @property
+    def bundle(self) -> Bundle:
+        return available()[self.name]
+
+    def elsewhere(self, folder: Path) -> Runs:
+        return Runs(self.name, self.data, folder)
+
+    def config(self, workflow: str) -> Path:
+        assert self.bundle.folder is not None
+        return self.bundle.folder / "configs" / f"{workflow}.json"
+
+    def options(self, workflow: str, **changes: Any) -> dict[str, Any]:
+        """Overrides for a quick run; a change to None of a key takes it out."""
+        options = {"dataset_dir": str(self.data), "output_dir": str(self.eval), "device": "cpu", "amp": False}
+        options |= {"num_workers": 0, "pictures": 0, "spacing": None, "overlap": 0.25, **TINY[self.name].options}
+        if workflow == "train":
+            options |= {"ckpt_dir": str(self.models), "epochs": 2, "val_interval": 1}
+        else:
+            options |= {"checkpoint": str(self.models / "model.pt")}
+        return {**options, **{key.replace("__", "::"): value for key, value in changes.items()}}
+
+    def workflow(self, workflow: str = "train", **changes: Any) -> ConfigWorkflow:
+        """The workflow in this process, not initialized; ``a__b`` stands for the key ``a::b``."""
+        return ConfigWorkflow(str(self.config(workflow)), logging_file=False, **self.options(workflow, **changes))
+
+    def run(self, workflow: str = "train", **changes: Any) -> ConfigWorkflow:
+        """Run in this process."""
+        running = self.workflow(workflow, **changes)
+        running.initialize()
+        running.run()
+        running.finalize()
+        return running
+
+    def refusal(self, workflow: str = "train", **changes: Any) -> str:
+        """Run in this process and return the message with which the program would end, its exit status being 1."""
+        with pytest.raises(SystemExit) as caught:
+            self.run(workflow, **changes)
+        message = caught.value.code
+        assert isinstance(message, str), "only a text is printed and gives exit status 1"
+        assert message.startswith("error: ")
+        assert message.count("error: ") == 1
+        return message
+
+    def arguments(self, workflow: str = "train", **changes: Any) -> list[str]:
+        """The same options as they are typed."""
+        options = self.options(workflow, **changes)
+        return [word for key, value in options.items() for word in (f"--{key}", str(value).replace(" ", ""))]
+
+
+def monai(*words: str, launcher: tuple[str, ...] = (), cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """`python -m monai.bundle run ...` in a process of its own, on one thread as this one."""
+    command = [sys.executable, "-W", "ignore", *launcher, "-m", "monai.bundle", "run", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # in case it is not installed
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def make_data(folder: Path, bundle: Bundle) -> Path:
+    """Two cases to train, two to validate, one to test: a ball in 40 x 44 x 36 voxels with a blob or more a label."""
+    rng = np.random.default_rng(0)
+    sections: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "testing": []}
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, section in enumerate(("training", "training", "validation", "validation", "testing")):
+        label = blobs(rng, tuple(bundle.labels))
+        images = [f"case{number}_{modality}.nii.gz" for modality in bundle.modalities]
+        for name in images:
+            write(folder / name, scan(rng, label))
+        write(folder / f"case{number}_label.nii.gz", label)
+        sections[section].append({"image": images, "label": f"case{number}_label.nii.gz"})
+    list_cases(folder, **sections)
+    return folder
+
+
+def blobs(rng: np.random.Generator, labels: tuple[int, ...], shape: tuple[int, ...] = (40, 44, 36)) -> np.ndarray:
+    """Three blobs of each label near the centre."""
+    grid = np.indices(shape)
+    label = np.zeros(shape, np.uint8)
+    for value in [value for value in labels if value] * 3:
+        centre = rng.integers(12, 26, 3)
+        label[((grid - centre[:, None, None, None]) ** 2).sum(0) < 9] = value
+    return label
+
+
+def scan(rng: np.random.Generator, label: np.ndarray, radius: int = 13) -> np.ndarray:
+    """A noisy ball, brighter where there is a label, in nothing: it is cropped to one window."""
+    inside = ((np.indices(label.shape) - 19) ** 2).sum(0) < radius**2
+    return (inside * (300 + 50 * rng.normal(size=label.shape) + 400.0 * label)).astype(np.int16)
+
+
+def write(path: Path, voxels: np.ndarray, affine: Any = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def list_cases(folder: Path, **sections: Any) -> None:
+    (folder / "datalist.json").write_text(json.dumps(sections), encoding="utf-8")

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training in two processes on this machine's CPU."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+import torch
+
+from tests.bundle_runs import Runs, monai
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+
+
+def train(runs: Runs, **changes: Any) -> subprocess.CompletedProcess[str]:
+    """Train in two processes; the device is the overlay's choice unless it is given."""
+    files = str([str(runs.config("train")), str(runs.config("multi_gpu_train"))]).replace(" ", "")
+    words = runs.arguments("train", **changes)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    return monai("training", "--config_file", files, *words, launcher=launcher)
+
+
+def test_two_processes_agree(runs: Runs) -> None:
+    ended = train(runs, epochs=2)
+    assert ended.returncode == 0, ended.stderr
+    told = re.findall(r"process (\d), epoch (\d): (val_mean_dice [^\n]*)", ended.stdout + ended.stderr)
+    scores = {(process, epoch): score for process, epoch, score in told}
+    assert set(scores) == {(process, epoch) for process in "01" for epoch in "12"}
+    for epoch in "12":
+        assert scores["0", epoch] == scores["1", epoch]
+    assert scores["0", "1"] != scores["0", "2"]
+    best = torch.load(runs.models / "model.pt", weights_only=True)
+    assert not any(name.startswith("module.") for name in best)
+    lines = (runs.eval / "metrics.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
+
+
+def test_fewer_validation_cases_than_processes(runs: Runs) -> None:
+    data = runs.folder / "data"
+    shutil.copytree(runs.data, data)
+    content = json.loads((data / "datalist.json").read_text())
+    content["validation"] = content["validation"][:1]
+    (data / "datalist.json").write_text(json.dumps(content))
+    ended = train(Runs(runs.name, data, runs.folder))
+    assert ended.returncode != 0
+    assert re.findall(r"^error: .*", ended.stderr, re.M) == [
+        "error: 1 validation cases for 2 processes: each needs one; list more cases, or start fewer processes."
+    ]
+    assert not runs.models.exists()
