@@ -78,7 +78,7 @@ def _check_sizes(options: Mapping[str, Any]) -> None:
     if not _three(patch) or not all(type(size) is int and size >= 1 for size in patch):
         raise InputError(f"patch_size is {patch!r}: give three whole numbers of voxels, as [96,96,96].")
     sizes = _three(spacing) and all(_number(size) and size > 0 for size in spacing)
-    if not sizes and spacing not in (None, False):
+    if not sizes and spacing is not None and spacing is not False:
         raise InputError(f"spacing is {spacing!r}: give three sizes in mm, as [1,1,1], or False for the scans' own.")
 
 

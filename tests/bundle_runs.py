@@ -78,7 +78,7 @@ class Runs:
     def options(self, workflow: str, **changes: Any) -> dict[str, Any]:
         """Overrides for a quick run; a change to None of a key takes it out."""
         options = {"dataset_dir": str(self.data), "output_dir": str(self.eval), "device": "cpu", "amp": False}
-        options |= {"num_workers": 0, "pictures": 0, "spacing": None, "overlap": 0.25, **TINY[self.name].options}
+        options |= {"num_workers": 0, "pictures": 0, "spacing": False, "overlap": 0.25, **TINY[self.name].options}
         if workflow == "train":
             options |= {"ckpt_dir": str(self.models), "epochs": 2, "val_interval": 1}
         else:

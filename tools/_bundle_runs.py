@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from custom_nets.errors import InputError
 from custom_nets.registry import ROOT, bundle
 
 
-def run_bundle(name: str, configs: Sequence[str], run_id: str = "run", **overrides: Any) -> None:
+def run_bundle(name: str, configs: Sequence[str], overrides: Mapping[str, Any], run_id: str = "run") -> None:
     """Run ``python -m monai.bundle run`` from the repository's root, showing the command.
 
     Args:
         name: of the bundle.
         configs: names of its configs, merged in this order.
-        run_id: what to run.
         overrides: keys of the config and their values.
+        run_id: what to run.
 
     Raises:
         InputError: the run ended with an error, which it has shown.

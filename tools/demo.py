@@ -30,11 +30,11 @@ def demo(
     data, models = folder / "data", folder / "models"
     if not (data / "datalist.json").is_file():
         write_dataset(name, data, cases=cases, seed=seed, spacing=spacing)
-    training = {"ckpt_dir": models, "output_dir": folder / "training", "seed": seed}
-    run_bundle(name, ["train", "demo"], "training", dataset_dir=data, **training)
-    unseen = {"checkpoint": models / "model.pt", "section": "testing", "tta": True}
-    run_bundle(name, ["evaluate", "demo"], dataset_dir=data, **unseen, output_dir=folder / "evaluation")
-    run_bundle(name, ["inference", "demo"], dataset_dir=data, **unseen, output_dir=folder / "prediction")
+    training = {"dataset_dir": data, "ckpt_dir": models, "output_dir": folder / "training", "seed": seed}
+    run_bundle(name, ["train", "demo"], training, "training")
+    unseen = {"dataset_dir": data, "checkpoint": models / "model.pt", "section": "testing", "tta": True}
+    run_bundle(name, ["evaluate", "demo"], unseen | {"output_dir": folder / "evaluation"})
+    run_bundle(name, ["inference", "demo"], unseen | {"output_dir": folder / "prediction"})
     _report(name, folder, time.perf_counter() - started)
 
 

@@ -23,10 +23,9 @@ def dry_run(name: str) -> None:
         data, work = Path(folder) / "data", Path(folder) / "run"
         write_dataset(name, data, cases=3, spacing=4.0)
         common = {"dataset_dir": data, "patch_size": [32, 32, 32], "spacing": [4, 4, 4], "num_workers": 0}
-        run_bundle(
-            name, ["train"], "training", **common, epochs=2, val_interval=2, ckpt_dir=work, output_dir=work / "eval"
-        )
-        run_bundle(name, ["inference"], **common, checkpoint=work / "model.pt", output_dir=work / "prediction")
+        training = {"epochs": 2, "val_interval": 2, "ckpt_dir": work, "output_dir": work / "eval"}
+        run_bundle(name, ["train"], common | training, "training")
+        run_bundle(name, ["inference"], common | {"checkpoint": work / "model.pt", "output_dir": work / "prediction"})
         written = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
     print(f"\nbundle {name} runs: two steps, a validation and an inference in {time.perf_counter() - started:.0f} s")
     print("it wrote (and the dry run removed) " + ", ".join(written))
