@@ -74,7 +74,8 @@ def _check_shares(options: Mapping[str, Any]) -> None:
 
 
 def _check_sizes(options: Mapping[str, Any]) -> None:
-    patch, spacing = options["patch_size"], options.get("spacing")
+    patch: Any = options["patch_size"]
+    spacing: Any = options.get("spacing")
     if not _three(patch) or not all(type(size) is int and size >= 1 for size in patch):
         raise InputError(f"patch_size is {patch!r}: give three whole numbers of voxels, as [96,96,96].")
     sizes = _three(spacing) and all(_number(size) and size > 0 for size in spacing)

@@ -101,7 +101,9 @@ def _checked(name: str, workflow: str, parser: ConfigParser | None, options: Map
         path for path in sorted((folder / "configs").glob("*.json")) if path.stem not in (*WORKFLOWS, "metadata")
     ]
     config: Any = parser.config
-    require_known_keys(config, [folder / "configs" / f"{workflow}.json", *overlays])
+    if workflow == "evaluate" and "train" in config:  # MONAI's own checks merge the two
+        overlays.append(folder / "configs" / "train.json")
+    require_known_keys(config, folder / "configs" / f"{workflow}.json", overlays)
     keys = [key for key in MEANINGS if key in config and key not in options]
     everything = {**options, **{key: parser.get_parsed_content(key) for key in keys}}
     check_options(everything)

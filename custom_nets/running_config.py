@@ -56,27 +56,34 @@ def built_network(parser: ConfigParser) -> nn.Module:
         parser.ref_resolver.remove_resolved_content("network_def")
 
 
-def require_known_keys(config: Mapping[str, Any], shipped: Sequence[Path]) -> None:
+def require_known_keys(config: Mapping[str, Any], workflow: Path, overlays: Sequence[Path]) -> None:
     """Refuse plain values that neither the bundle's own configurations know nor anything refers to.
 
     MONAI adds whatever key it is given, so a misspelt option would be ignored for the length of a training.
 
     Args:
         config: the whole configuration that is being run; macros are replaced in it.
-        shipped: the bundle's configuration files, that of this workflow first.
+        workflow: the bundle's own configuration of what is being run.
+        overlays: the bundle's files that may lie over it; one serves several workflows, so that it may bring keys of
+            another one, with its own values.
 
     Raises:
         InputError: naming each such key, its value and the key that was probably meant.
     """
-    files = [ConfigParser.load_config_file(path) for path in shipped]
-    known = {key for file in files for key in file} | {id for file in files for id, _ in _values(file)}
+    shipped = ConfigParser.load_config_file(workflow)
+    known = set(shipped) | {id for id, _ in _values(shipped)}
+    brought = [pair for path in overlays for pair in _values(ConfigParser.load_config_file(path))]
     referred = {id for text in _texts(config) for id in ReferenceResolver.match_refs_pattern(text)}
     own = {key: value for key, value in config.items() if key not in _OF_MONAI}
-    lost = {id: value for id, value in _values(own) if id not in known and referred.isdisjoint(_groups(id))}
+    lost = {
+        id: value
+        for id, value in _values(own)
+        if id not in known and (id, value) not in brought and referred.isdisjoint(_groups(id))
+    }
     if lost:
-        told = [f"'{id}' ({value!r}){_meant(id, files[0])}" for id, value in lost.items()]
+        told = [f"'{id}' ({value!r}){_meant(id, shipped)}" for id, value in lost.items()]
         raise InputError(
-            f"unknown option {', '.join(told)}: {shipped[0]} has no such key, and nothing refers to it with '@'."
+            f"unknown option {', '.join(told)}: {workflow} has no such key, and nothing refers to it with '@'."
         )
 
 

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from tests.bundle_runs import Runs, monai
+from tests.bundle_runs import Runs, list_cases, monai
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
 
@@ -25,7 +27,18 @@ def train(runs: Runs, **changes: Any) -> subprocess.CompletedProcess[str]:
     return monai("training", "--config_file", files, *words, launcher=launcher)
 
 
+def with_validation(runs: Runs, choose: Callable[[dict[str, Any]], Any]) -> Runs:
+    """The runs on data of which other cases are validated."""
+    data = runs.folder / "data"
+    shutil.copytree(runs.data, data)
+    content = json.loads((data / "datalist.json").read_text())
+    list_cases(data, **{**content, "validation": choose(content)})
+    return Runs(runs.name, data, runs.folder)
+
+
 def test_two_processes_agree(runs: Runs) -> None:
+    """With three validation cases, which two processes cannot share evenly: none may count twice."""
+    runs = with_validation(runs, lambda content: content["validation"] + content["testing"])
     ended = train(runs, epochs=2)
     assert ended.returncode == 0, ended.stderr
     told = re.findall(r"process (\d), epoch (\d): (val_mean_dice [^\n]*)", ended.stdout + ended.stderr)
@@ -36,17 +49,16 @@ def test_two_processes_agree(runs: Runs) -> None:
     assert scores["0", "1"] != scores["0", "2"]
     best = torch.load(runs.models / "model.pt", weights_only=True)
     assert not any(name.startswith("module.") for name in best)
-    lines = (runs.eval / "metrics.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2"]
+    with (runs.eval / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    evaluation = runs.run("evaluate").parser.get_parsed_content("validate::evaluator")
+    alone = evaluation.state.metrics["mean_dice"]
+    assert max(float(row["val_mean_dice"]) for row in rows) == pytest.approx(alone, rel=1e-5)
 
 
 def test_fewer_validation_cases_than_processes(runs: Runs) -> None:
-    data = runs.folder / "data"
-    shutil.copytree(runs.data, data)
-    content = json.loads((data / "datalist.json").read_text())
-    content["validation"] = content["validation"][:1]
-    (data / "datalist.json").write_text(json.dumps(content))
-    ended = train(Runs(runs.name, data, runs.folder))
+    ended = train(with_validation(runs, lambda content: content["validation"][:1]))
     assert ended.returncode != 0
     assert re.findall(r"^error: .*", ended.stderr, re.M) == [
         "error: 1 validation cases for 2 processes: each needs one; list more cases, or start fewer processes."

@@ -19,6 +19,7 @@ from torch import nn
 
 from custom_nets.registry import ROOT
 from custom_nets.training.records import RunRecords
+from custom_nets.training.reproducible import SeedEpoch
 from custom_nets.training.run_state import RunState, resume_from
 from tests.bundle_runs import TINY, Runs
 from tests.killed_runs import MOMENTS
@@ -61,18 +62,16 @@ def assert_same_run(a: Runs, b: Runs) -> None:
     assert table(a) == table(b)
 
 
-def interrupted(runs: Runs, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    """Train up to the start of epoch 2."""
+def interrupted(runs: Runs, monkeypatch: pytest.MonkeyPatch, epoch: int = 2, **changes: Any) -> None:
+    """Train up to the start of an epoch."""
+    seeded = SeedEpoch.__call__
 
     def seed_epoch(self: Any, engine: Any) -> None:
-        if engine.state.epoch == 2:
+        if engine.state.epoch == epoch:
             raise Interrupted
         seeded(self, engine)
 
     with monkeypatch.context() as patch:
-        from custom_nets.training.reproducible import SeedEpoch
-
-        seeded = SeedEpoch.__call__
         patch.setattr(SeedEpoch, "__call__", seed_epoch)
         with pytest.raises(Interrupted):
             runs.run(**changes)
@@ -146,6 +145,17 @@ def test_more_epochs_follow_their_own_schedule(trained: Runs, runs: Runs) -> Non
         optimizer.step()
         expected.step()
     assert rates[3:] == wanted[3:]
+
+
+def test_a_fresh_start_is_not_taken_for_the_earlier_run(
+    trained: Runs, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended in its first epoch, there is nothing of it to resume: least of all the run before."""
+    shutil.copytree(trained.models, runs.models)
+    interrupted(runs, monkeypatch, epoch=1)
+    assert (runs.models / "last.previous.pt").read_bytes() == (trained.models / "last.pt").read_bytes()
+    assert (runs.models / "model.pt").read_bytes() == (trained.models / "model.pt").read_bytes()
+    assert "no such checkpoint file" in runs.refusal(resume=True)
 
 
 def test_a_worse_epoch_does_not_replace_the_best(trained: Runs, runs: Runs) -> None:

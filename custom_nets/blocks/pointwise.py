@@ -9,11 +9,8 @@ from torch import Tensor, nn
 
 def project(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """1x1x1 convolution of ``x`` (N x C x D x H x W) with ``weight`` (C' x C, or with trailing ones) as one product."""
-    weights = weight.flatten(1).expand(x.shape[0], -1, -1)
-    if bias is None:
-        flat = torch.bmm(weights, x.flatten(2))
-    else:
-        flat = torch.baddbmm(bias.unsqueeze(1), weights, x.flatten(2))
+    weights, values = weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)
+    flat = torch.bmm(weights, values) if bias is None else torch.baddbmm(bias.unsqueeze(1), weights, values)
     return flat.unflatten(2, x.shape[2:])
 
 
