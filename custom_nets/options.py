@@ -40,6 +40,7 @@ MEANINGS = {
     "flips": "which flips tta takes",
     "spacing": "voxel size in mm to resample to; False keeps the scans' own",
     "in_channels": "modalities a case",
+    "filters": "channels of the network's levels; halve them for a small machine",
     "lesion_threshold": "probability above which a voxel is lesion",
     "min_lesion_volume": "smaller components are removed, mm³; 0 keeps all",
     "connectivity": "neighbours that make two voxels one component: 6, 18 or 26",

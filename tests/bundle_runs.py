@@ -40,7 +40,7 @@ class Tiny:
 #: A bundle that lands adds its line here.
 TINY = {
     "rsanet": Tiny(
-        {"network_def::filters": [8, 8, 16, 16, 32], "patch_size": [32, 32, 32]},
+        {"filters": [8, 8, 16, 16, 32], "patch_size": [32, 32, 32]},
         ("beta_attention_coronal", "beta_attention_sagittal", "beta_attention_axial"),
         # the weight gradient of a convolution over 2 x 2 x 2 voxels varies in oneDNN: 3 x 3 x 3 at the bottleneck
         {"patch_size": [48, 48, 48]},

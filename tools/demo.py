@@ -14,7 +14,7 @@ from tools._command import run
 
 
 def demo(
-    name: str = "rsanet", directory: str | None = None, cases: int = 8, spacing: float = 2.0, seed: int = 0
+    name: str = "rsanet", directory: str | None = None, cases: int = 8, spacing: float | None = None, seed: int = 0
 ) -> None:
     """Make synthetic scans, train, evaluate and segment scans that the network has not seen.
 
@@ -22,7 +22,7 @@ def demo(
         name: of the bundle; its overlay `configs/demo.json` makes the run short.
         directory: where everything goes; default `demo/NAME` in the repository. Data that are there are used again.
         cases: number of synthetic scans.
-        spacing: their voxel size in mm.
+        spacing: their voxel size in mm; left out, the bundle's own.
         seed: of the data and the training.
     """
     started = time.perf_counter()
