@@ -23,7 +23,8 @@ def present(bias: Tensor | None) -> Tensor:
 class PointwiseConvolution(nn.Conv3d):
     """`nn.Conv3d` of kernel 1 with the same parameters and function, computed as one matrix product.
 
-    On a CPU the product is three to six times faster than the convolution (18 against 107 ms for 128 channels at 40^3).
+    On a CPU the forward pass takes about as long as PyTorch's convolution; forward and backward take 0.6 to 1.0 of its
+    time at 128 channels, 40^3, and 64 to 32 channels, 64^3.
 
     Args:
         in_channels: C.

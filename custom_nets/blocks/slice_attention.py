@@ -11,22 +11,23 @@ superior-inferior, anterior-posterior, left-right. For an image in RAS order "ax
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from custom_nets.blocks.derived import DerivedWeights
 from custom_nets.blocks.pointwise import PointwiseConvolution, present, project
+from custom_nets.blocks.slice_products import (
+    is_recorded,
+    mix_pieces,
+    pieces,
+    pieces_channels_last,
+    softmax_of_products,
+)
 
 #: Axis of N x C x D x H x W whose slices attend to each other, by the name of the direction; the published order.
 SLICE_AXES: dict[str, int] = {"coronal": 3, "sagittal": 4, "axial": 2}
-
-
-def slices(x: Tensor, axis: int) -> Tensor:
-    """Return ``x`` (N x C x D x H x W) as one row a slice of ``axis``: N x L x K, K the values in one slice; a copy."""
-    return x.movedim(axis, 1).flatten(2)
 
 
 def slice_attention_map(query: Tensor, key: Tensor, axis: int, scaled: bool = False) -> Tensor:
@@ -45,25 +46,15 @@ def slice_attention_map(query: Tensor, key: Tensor, axis: int, scaled: bool = Fa
         N x L x L, every row sums to 1.
     """
     with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-        if _in_parts(key, axis):
-            scores = torch.matmul(_parts(query, axis), _parts(key, axis).transpose(2, 3)).sum(1)
-        else:
-            scores = torch.bmm(slices(query, axis), slices(key, axis).transpose(1, 2))
-        if scaled:
-            values = query.shape[1] * query.shape[2] * query.shape[3] * query.shape[4] // query.shape[axis]
-            scores = scores * float(values) ** -0.5
-        return torch.softmax(scores, dim=-1)
+        return softmax_of_products(pieces(query, axis), pieces(key, axis), scaled)
 
 
 def mix_slices(attention: Tensor, value: Tensor, axis: int) -> Tensor:
     """Replace slice i of ``value`` by Σ_j A_ij value_j; shape N x C x D x H x W is kept."""
     with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-        if not _in_parts(value, axis):
-            mixed = torch.bmm(attention, slices(value, axis))
-            return mixed.view(value.movedim(axis, 1).shape).movedim(1, axis)
         if axis == 4:  # the transposed product, whose result lies as value does
             return torch.bmm(value.flatten(1, 3), attention.transpose(1, 2)).view(value.shape)
-        return torch.matmul(attention.unsqueeze(1), _parts(value, axis)).view(value.shape)
+        return mix_pieces(attention, pieces(value, axis)).view(value.shape)
 
 
 def slice_attention(query: Tensor, key: Tensor, value: Tensor, axis: int, scaled: bool = False) -> Tensor:
@@ -84,43 +75,14 @@ def slice_attention(query: Tensor, key: Tensor, value: Tensor, axis: int, scaled
 
 def add_attended(x: Tensor, attention: Tensor, axis: int, weight: Tensor, bias: Tensor) -> Tensor:
     """``x`` + W (A x) + b: the slices of ``x`` mixed along ``axis``, then projected, then added."""
-    attended = project(weight, bias, mix_slices(attention, x, axis))
-    return x + attended if torch.is_grad_enabled() else attended.add_(x)
+    weights, mixed = weight.flatten(1).expand(x.shape[0], -1, -1), mix_slices(attention, x, axis).flatten(2)
+    return torch.baddbmm(bias.unsqueeze(1), weights, mixed).add_(x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def fold(theta_weight: Tensor, theta_bias: Tensor, phi_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """M = W_φᵀW_θ and u = W_φᵀb_θ, for which <M x_i + u, x_j> is <θ_i, φ_j> up to constants within a row."""
+    """M = W_φᵀW_θ and u = W_φᵀb_θ, of weights C x C x 1 x 1 x 1 and a bias C; see :class:`RSABlock`."""
     transposed = phi_weight.flatten(1).t()
     return transposed @ theta_weight.flatten(1), transposed @ theta_bias
-
-
-def _parts(x: Tensor, axis: int) -> Tensor:
-    """View of ``x`` as N x B x L x K: its slices in B parts of K values that lie evenly spaced, nothing copied."""
-    if axis == 2:
-        return x.flatten(3)
-    if axis == 3:
-        return x.flatten(1, 2)
-    return x.flatten(1, 3).transpose(1, 2).unsqueeze(1)
-
-
-def _in_parts(x: Tensor, axis: int) -> bool:
-    """Whether products of the parts beat copies: rows of W are long enough and B x L x L scores fit into ``x``.
-
-    A recorded graph, which serves any size, copies.
-    """
-    if _is_recorded():
-        return False
-    if axis == 2:
-        return x.shape[2] <= x.shape[3] * x.shape[4]
-    short_row = 16  # its products take longer than copies: 2.9 against 1.7 ms for the two along H at 512 x 10^3
-    return x.shape[4] >= short_row and (axis == 4 or x.shape[3] <= x.shape[4])
-
-
-def _is_recorded() -> bool:
-    """Whether a graph is recorded that will serve other inputs and other weights than these."""
-    if torch.jit.is_scripting():
-        return False
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 class RSABlock(nn.Module):
@@ -130,10 +92,11 @@ class RSABlock(nn.Module):
     the block is the identity when it is put into a network. With one direction it is the paper's SA block. The block
     computes in float32 (float64 for float64 input) whatever autocast says, and returns the dtype that it was given.
 
-    In eval mode without gradients the block takes the folded form, the same function with two products in place of
-    three: up to constants within a row of the softmax <θ_i, φ_j> = <M x_i + u, x_j> with M = W_φᵀW_θ, u = W_φᵀb_θ (the
-    bias of φ cancels), and since rows of A sum to 1, A(W_g x + b_g) = W_g(A x) + b_g. A direction whose β is exactly 0
-    is then skipped.
+    Rows of A sum to 1, so A(W_g x + b_g) = W_g(A x) + b_g: g is projected behind the mixing, and A x, which costs far
+    less than a projection, is mixed again in the backward pass in place of being kept. In eval mode without gradients
+    the block takes the folded form, the same function with two products in place of three: up to constants within a
+    row of the softmax <θ_i, φ_j> = <M x_i + u, x_j> with M = W_φᵀW_θ, u = W_φᵀb_θ (the bias of φ cancels). M and u stay
+    until the weights change, and a direction whose β is exactly 0 is skipped.
 
     Args:
         channels: C of the feature map; the projections keep it.
@@ -169,13 +132,13 @@ class RSABlock(nn.Module):
         self.phi_conv = PointwiseConvolution(channels, channels)
         self.g_conv = PointwiseConvolution(channels, channels)
         self.betas = nn.ParameterList([nn.Parameter(torch.zeros(())) for _ in directions])
-        self._folded = DerivedWeights(fold)
+        self._fold = DerivedWeights(fold)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pass ``x`` through all directions; see the class."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            out = x.to(dtype).contiguous()
+            out = x.to(dtype)
             if self.training or torch.is_grad_enabled():
                 out = self._forward_published(out)
             else:
@@ -210,25 +173,35 @@ class RSABlock(nn.Module):
         theta, phi = project(weight, bias, x).chunk(2, dim=1)
         return slice_attention_map(theta, phi, axis, self.scaled)
 
-    def _forward_folded(self, x: Tensor) -> Tensor:
-        theta_weight, theta_bias = self.theta_conv.weight.to(x.dtype), present(self.theta_conv.bias).to(x.dtype)
-        phi_weight = self.phi_conv.weight.to(x.dtype)
-        if not torch.jit.is_scripting() and not _is_recorded():
-            folded_weight, folded_bias = self._folded(theta_weight, theta_bias, phi_weight)
-        else:
-            folded_weight, folded_bias = fold(theta_weight, theta_bias, phi_weight)
-        for axis, beta in zip(self.axes, self.betas):  # noqa: B905
-            if _is_recorded() or bool(beta != 0):  # a recorded graph must hold for every β
-                attention = slice_attention_map(project(folded_weight, folded_bias, x), x, axis, self.scaled)
-                x = self._add_attended(x, attention, beta, axis)
-        return x
-
     def _add_attended(self, x: Tensor, attention: Tensor, beta: Tensor, axis: int) -> Tensor:
-        """Return x + β (W_g (A x) + b_g). The mixed slices are mixed again in the backward pass; it saves a map."""
-        beta = beta.to(x.dtype)
+        """Return x + β (W_g (A x) + b_g); A x is made again in the backward pass and not kept."""
+        attention = beta * attention
         weight, bias = self.g_conv.weight.to(x.dtype), beta * present(self.g_conv.bias).to(x.dtype)
-        if not torch.jit.is_scripting() and torch.is_grad_enabled() and not (self.recompute or _is_recorded()):
+        if not torch.jit.is_scripting() and torch.is_grad_enabled() and not (self.recompute or is_recorded()):
             return checkpoint(
-                add_attended, x, beta * attention, axis, weight, bias, use_reentrant=False, preserve_rng_state=False
+                add_attended, x, attention, axis, weight, bias, use_reentrant=False, preserve_rng_state=False
             )
-        return add_attended(x, beta * attention, axis, weight, bias)
+        return add_attended(x, attention, axis, weight, bias)
+
+    def _forward_folded(self, x: Tensor) -> Tensor:
+        """With the channels last, N x D x H x W x C, where the slices of every axis are views of long pieces."""
+        weight, bias = self._folded_weights(x.dtype)
+        g_weight, g_bias = self.g_conv.weight.to(x.dtype).flatten(1), present(self.g_conv.bias).to(x.dtype)
+        x = x.movedim(1, 4).clone(memory_format=torch.contiguous_format)  # ours to write to
+        for axis, beta in zip(self.axes, self.betas):  # noqa: B905
+            if is_recorded() or bool(beta != 0):  # a recorded graph must hold for every β
+                values = pieces_channels_last(x, axis)
+                query = F.linear(x, weight, bias).view(values.shape)
+                attention = beta * softmax_of_products(query, values, self.scaled)
+                mixed = mix_pieces(attention, values).view(x.shape)
+                x.flatten(0, 3).addmm_(mixed.flatten(0, 3), g_weight.t())
+                x.add_(beta * g_bias)
+        return x.movedim(4, 1).contiguous()
+
+    def _folded_weights(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        theta_weight, theta_bias = self.theta_conv.weight.to(dtype), present(self.theta_conv.bias).to(dtype)
+        phi_weight = self.phi_conv.weight.to(dtype)
+        if not torch.jit.is_scripting() and not is_recorded():
+            weight, bias = self._fold(theta_weight, theta_bias, phi_weight)
+            return weight, bias
+        return fold(theta_weight, theta_bias, phi_weight)
