@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from custom_nets.errors import InputError
@@ -36,8 +35,3 @@ def run_bundle(name: str, configs: Sequence[str], overrides: Mapping[str, Any], 
     ended = subprocess.run([sys.executable, "-W", "ignore", *command], cwd=ROOT, check=False)
     if ended.returncode:
         raise InputError(f"this run of bundle {name} ended with exit status {ended.returncode}; see above.")
-
-
-def absolute(folder: str | Path) -> Path:
-    """The folder as the user means it, from where the tool was called."""
-    return Path(folder).absolute()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from custom_nets.phantoms import write_dataset
 from custom_nets.registry import ROOT
-from tools._bundle_runs import absolute, run_bundle
+from tools._bundle_runs import run_bundle
 from tools._command import run
 
 
@@ -26,7 +26,7 @@ def demo(
         seed: of the data and the training.
     """
     started = time.perf_counter()
-    folder = ROOT / "demo" / name if directory is None else absolute(directory)
+    folder = ROOT / "demo" / name if directory is None else Path(directory).absolute()
     data, models = folder / "data", folder / "models"
     if not (data / "datalist.json").is_file():
         write_dataset(name, data, cases=cases, seed=seed, spacing=spacing)
