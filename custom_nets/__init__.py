@@ -6,9 +6,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_NETWORKS = {"RSANet": "custom_nets.nets.rsanet"}
+_NETWORKS = {
+    "RSANet": "custom_nets.nets.rsanet",
+    "ZoomResUNet": "custom_nets.nets.zoom_resunet",
+}
 
-__all__ = ["RSANet"]
+__all__ = ["RSANet", "ZoomResUNet"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,7 +16,9 @@ from torch import Tensor, nn
 
 from custom_nets.errors import InputError
 from custom_nets.files import written_whole
-from custom_nets.nets.rsanet import RSANet
+from custom_nets.pickled_modules import standing_in
+
+_logger = logging.getLogger(__name__)
 
 StateDict = dict[str, Tensor]
 
@@ -25,12 +29,15 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _BEGINNINGS = (b"PK", b"\x80\x02")
 
 
-def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
+def read_checkpoint(path: str | Path, trust: bool = False, classes: Sequence[str] = ()) -> Any:
     """Read what `torch.save` wrote to ``path``, without unpickling anything but tensors and plain containers.
 
     Args:
         path: the file.
         trust: also unpickle whole Python objects, which runs the code that the file holds.
+        classes: full names of network classes, as "model.UNet3D", that the file may hold and that are not installed.
+            Empty modules stand in for them, so that such a file, if it was written by PyTorch 1.6 or later, is read
+            without ``trust``; its state dict is what counts.
 
     Raises:
         InputError: for a missing, truncated or foreign file, or one that needs ``trust``.
@@ -42,7 +49,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> Any:
         if file.read(2) not in _BEGINNINGS:
             raise InputError(f"{path}: is no PyTorch checkpoint; give a file that torch.save wrote.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust)
+        with standing_in(classes):
+            return torch.load(path, map_location="cpu", weights_only=not trust)
     except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
         raise InputError(f"{path}: {_complaint(error, trust)}") from error
 
@@ -128,16 +136,33 @@ def bare(network: nn.Module) -> nn.Module:
     return getattr(network, "_orig_mod", network)
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load the weights in ``path`` (`models/model.pt`, or `models/last.pt` of a run) into ``network``, strictly.
+def load_weights(network: nn.Module, path: str | Path, least_share: float = 1.0) -> None:
+    """Load the weights in ``path`` (`models/model.pt`, or `models/last.pt` of a run) into ``network``.
+
+    Args:
+        network: changed in place.
+        path: the file.
+        least_share: 1 = strictly. Below 1, for a stage of training that starts from another network's model: the
+            entries whose name and shape agree are copied, the others keep their values, and the log says which.
 
     Raises:
-        InputError: for a file that cannot be read, or is no checkpoint of this network.
+        InputError: for a file that cannot be read; when entries disagree, or less than ``least_share`` of the
+            network's entries are found, naming each.
     """
     state_dict = unwrap(read_checkpoint(path), str(path))
     network = bare(network)
-    require_same(state_dict, network.state_dict(), str(path), type(network).__name__)
-    network.load_state_dict(state_dict)
+    expected, name = network.state_dict(), type(network).__name__
+    lines = disagreements(state_dict, expected)
+    matched = {key: value for key, value in state_dict.items() if _same_shape(value, expected.get(key))}
+    if least_share == 1 or len(matched) < least_share * len(expected):
+        require_same(state_dict, expected, str(path), name)
+    network.load_state_dict(matched, strict=False)
+    report = "".join(f"\n  {line}" for line in lines)
+    _logger.info("%s: %d of %d entries of %s match%s", path, len(matched), len(expected), name, report)
+
+
+def _same_shape(value: Tensor, expected: Tensor | None) -> bool:
+    return expected is not None and value.shape == expected.shape
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
@@ -146,14 +171,21 @@ def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
         torch.save(dict(state_dict), temporary)
 
 
-def from_official(name: str, state_dict: Mapping[str, Any], **options: Any) -> StateDict:
+#: Published checkpoints that can be converted: name -> module with a function ``convert(state_dict, **options)``.
+OFFICIAL = {
+    "rsanet": "custom_nets.published.rsanet",
+    "zoom_resunet": "custom_nets.published.zoom_resunet",
+}
+
+
+def from_official(name: str, state_dict: Mapping[str, Any] | nn.Module, **options: Any) -> StateDict:
     """Turn a published state dict into one that loads with ``strict=True`` into our network.
 
     Args:
         name: which network; a key of `OFFICIAL`.
-        state_dict: published names; may be wrapped (`WRAPPERS`) and prefixed with `module.`.
-        options: constructor arguments of the network where they are not its defaults. Channel numbers and batch norm
-            are read from the shapes.
+        state_dict: published names; may be wrapped (`WRAPPERS`) and prefixed with `module.`, or be a module.
+        options: constructor arguments of the network where they are not its defaults. What the shapes tell, such as
+            channel numbers, is read from them.
 
     Returns:
         The state dict of our network; the tensors are shared with the input.
@@ -163,7 +195,12 @@ def from_official(name: str, state_dict: Mapping[str, Any], **options: Any) -> S
     """
     if name not in OFFICIAL:
         raise InputError(f"'{name}': no published checkpoint of this name is known; choose one of {sorted(OFFICIAL)}.")
-    return OFFICIAL[name](unwrap(state_dict), **options)
+    return import_module(OFFICIAL[name]).convert(unwrap(state_dict), **options)
+
+
+def classes_of(name: str) -> Sequence[str]:
+    """Full names of the classes that files of the published network ``name`` hold; see :func:`read_checkpoint`."""
+    return getattr(import_module(OFFICIAL[name]), "CLASSES", ())
 
 
 def rename(state_dict: StateDict, rules: Mapping[str, str]) -> StateDict:
@@ -174,58 +211,3 @@ def rename(state_dict: StateDict, rules: Mapping[str, str]) -> StateDict:
             name = re.sub(pattern, replacement, name)
         renamed[name] = value
     return renamed
-
-
-_RSANET_NAMES = {
-    r"^init_conv\.": "stem.0.",
-    r"^conv(\d)\.layer\.(layer\.)?": r"encoder\1.",
-    r"^down(\d)\.(down|layer)\.(layer\.)?": r"down\1.",
-    r"^center\.layer\.(layer\.)?": "bottleneck.",
-    r"^up_concat(\d)\.up\.up\.": r"decoder\1.up.",
-    r"^up_concat(\d)\.conv\.layer\.(layer\.)?": r"decoder\1.block.",
-    r"^final\.0\.": "head.convolve.",
-    r"^final\.1\.": "head.classify.",
-    r"^rsa_block\.": "attention.",
-}
-
-
-def _rsanet(state_dict: StateDict, **options: Any) -> StateDict:
-    """Names of RSANet's authors to ours; a plain U-Net's checkpoint gets a fresh attention block with β = 0."""
-    state_dict = rename(state_dict, _RSANET_NAMES)
-    options = _rsanet_options(state_dict) | options
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
-            network = RSANet(**options)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"the options {options} make no RSANet: {error}") from error
-    if not any(name.startswith("attention") for name in state_dict):
-        fresh = {name: value for name, value in network.state_dict().items() if name.startswith("attention")}
-        state_dict = state_dict | fresh
-    require_same(state_dict, network.state_dict(), "the published state dict", "RSANet")
-    return state_dict
-
-
-def _rsanet_options(state_dict: StateDict) -> dict[str, Any]:
-    """Constructor arguments that the shapes tell.
-
-    The widths are those of the network's only if its convolutions and norms agree on them: else some shape is wrong,
-    and the comparison with the default network names it.
-    """
-    options: dict[str, Any] = {}
-    shapes = {name: list(value.shape) for name, value in state_dict.items()}
-    levels = ("encoder1", "encoder2", "encoder3", "encoder4", "bottleneck")
-    norms = [shapes.get(f"{level}.0.norm.weight", []) for level in levels]
-    convolutions = [shapes.get(f"{level}.1.conv.weight", []) for level in levels]
-    if all(len(n) == 1 and n == c[:1] for n, c in zip(norms, convolutions, strict=True)):
-        options["filters"] = [width for (width,) in norms]
-    for option, name, axis in (("in_channels", "stem.0.weight", 1), ("out_channels", "head.classify.weight", 0)):
-        if len(shapes.get(name, [])) == 5:
-            options[option] = shapes[name][axis]
-    if any(name.endswith("running_mean") for name in state_dict):
-        options["norm"] = "BN"
-    return options
-
-
-#: Published checkpoints that can be converted: name -> function of the unwrapped state dict.
-OFFICIAL: dict[str, Callable[..., StateDict]] = {"rsanet": _rsanet}

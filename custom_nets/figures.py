@@ -64,7 +64,7 @@ def learning_curves(csv_path: str | Path, png_path: str | Path) -> Path:
             axes.legend(fontsize="small")
     grid[-1].set_xlabel("epoch")
     grid[-1].xaxis.get_major_locator().set_params(integer=True)
-    return _save(figure, png_path)
+    return save_figure(figure, png_path)
 
 
 def _read_table(path: Path) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
@@ -145,7 +145,7 @@ def overlay(
     legend = figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False, title=view)
     for text in (*legend.get_texts(), legend.get_title()):
         text.set_color("white")
-    return _save(figure, png_path)
+    return save_figure(figure, png_path)
 
 
 def _canonical(source: Any, name: str) -> nib.Nifti1Image:
@@ -216,8 +216,8 @@ def _draw_slice(
     axes.set_axis_off()
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
-    """Write a picture whole, without Matplotlib's global state."""
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, whole or not at all, without Matplotlib's global state; return the path."""
     FigureCanvasAgg(figure)
     with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, facecolor=figure.get_facecolor())

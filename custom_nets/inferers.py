@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inference with test-time augmentation: probabilities averaged over flips of every window."""
+"""Which windows of a volume the network sees, and test-time augmentation: probabilities averaged over flips."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from itertools import chain, combinations
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
+import torch.nn.functional as F
+from monai.inferers import Inferer, SlidingWindowInferer
+from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from custom_nets.errors import InputError
+from custom_nets.volume_crops import centre_start, region
 
 
 class FlipTTAInferer(Inferer):
-    """Wrap an inferer so that it returns softmax probabilities, averaged over flips if wished.
+    """Wrap an inferer so that it returns probabilities, averaged over flips if wished.
 
     The inferer, for example MONAI's `SlidingWindowInferer`, sees a network that is already a mean of probabilities:
     each window is flipped, predicted, flipped back and averaged before the windows are blended. So one weighted mean
-    of probabilities runs over flips and windows: it sums to 1 over channels, no window counts more for its larger
-    logits, and the volume is held and blended once however many flips there are. A progress bar, padding of volumes
-    smaller than the window, the number of windows a batch and the device of the result are the inferer's options.
+    of probabilities runs over flips and windows: a softmax still sums to 1 over channels, no window counts more for its
+    larger logits, and the volume is held and blended once however many flips there are. A progress bar, padding of
+    volumes smaller than the window, the number of windows a batch and the device of the result are the inferer's
+    options.
 
     Time grows with the number of flips. The attention of RSANet is exactly symmetric under flips, its convolutions
     are not; that is what the average gains from.
@@ -31,19 +35,30 @@ class FlipTTAInferer(Inferer):
         tta: False leaves one pass without a flip.
         flips: the flips to average over, each a list of spatial axes (0 is D): ``[[], [0], [0, 2]]`` averages the
             window itself, the window flipped along D, and along D and W. ``"all"`` takes every combination: 8 in 3D.
+        activation: "softmax" over the channels, or "sigmoid" of each.
 
     Raises:
-        InputError: if ``flips`` is empty or neither "all" nor lists of axes; when called, if an axis does not exist.
+        InputError: if ``flips`` is empty or neither "all" nor lists of axes, or for another activation; when called,
+            if an axis does not exist.
     """
 
-    def __init__(self, inferer: Inferer, tta: bool = True, flips: str | Sequence[Sequence[int]] = "all") -> None:
+    def __init__(
+        self,
+        inferer: Inferer,
+        tta: bool = True,
+        flips: str | Sequence[Sequence[int]] = "all",
+        activation: str = "softmax",
+    ) -> None:
         super().__init__()
         listed = not isinstance(flips, str) and len(flips) > 0 and all(isinstance(flip, Sequence) for flip in flips)
         if flips != "all" and not listed:
             raise InputError(f'flips is {flips!r}; choose "all" or lists of axes such as [[], [0], [1], [2]]')
+        if activation not in ("softmax", "sigmoid"):
+            raise InputError(f"activation is {activation!r}; choose softmax or sigmoid")
         self.inferer = inferer
         self.tta = tta
         self.flips = flips
+        self.activation = activation
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
         """Predict probabilities.
@@ -63,7 +78,8 @@ class FlipTTAInferer(Inferer):
             total: Tensor | None = None
             for axes in flips:
                 logits = network(torch.flip(windows, axes) if axes else windows, *more, **named)
-                one = torch.softmax(logits.float(), dim=1)
+                one = logits.float()
+                one = torch.softmax(one, dim=1) if self.activation == "softmax" else torch.sigmoid(one)
                 one = torch.flip(one, axes) if axes else one
                 total = one if total is None else total.add_(one)
             assert total is not None
@@ -86,3 +102,88 @@ class FlipTTAInferer(Inferer):
             if axis not in axes:
                 raise InputError(f"flips names axis {axis}; an image of {dimensions} dimensions has {list(axes)}")
         return [[axis + 2 for axis in flip] for flip in wanted]
+
+
+class CentreCropInferer(Inferer):
+    """One pass over the centred crop of a volume; outside of it is background.
+
+    A volume thinner than the crop is padded with zeros and cut back. The crop begins at floor((N - s) / 2), as in
+    zoom-in&out's published inference.
+
+    Args:
+        roi_size: of the crop; None takes the whole volume, padded to at least ``least`` voxels an axis.
+        least: smallest size that the network takes.
+    """
+
+    def __init__(self, roi_size: Sequence[int] | None, least: int = 8) -> None:
+        super().__init__()
+        self.roi_size = roi_size
+        self.least = least
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Predict probabilities.
+
+        Args:
+            inputs: N x C x D x H x W.
+            network: takes the crop to probabilities; one channel (of the foreground), or background first.
+            args: passed to the network.
+            kwargs: passed to the network.
+
+        Returns:
+            Probabilities of the size of ``inputs``, metadata kept; outside of the crop 0, or 1 for the first of several
+            channels.
+        """
+        shape = inputs.shape[2:]
+        size = self.roi_size or [max(length, self.least) for length in shape]
+        below = [max(-start, 0) for start in centre_start(shape, size)]
+        above = [max(s - n - b, 0) for s, n, b in zip(size, shape, below, strict=True)]
+        sides = [side for pair in zip(reversed(below), reversed(above), strict=True) for side in pair]
+        padded = F.pad(inputs, sides) if any(sides) else inputs
+        inside = region(centre_start(padded.shape[2:], size), size)
+        seen = network(padded[inside], *args, **kwargs)
+        if padded.shape[2:] == seen.shape[2:]:
+            whole = seen
+        else:
+            whole = seen.new_zeros((*seen.shape[:2], *padded.shape[2:]))
+            whole[:, : int(seen.shape[1] > 1)] = 1
+            whole[inside] = seen
+        return convert_to_dst_type(whole[region(below, shape)], inputs, dtype=whole.dtype)[0]
+
+
+class VolumeInferer(Inferer):
+    """The ways to see a volume through windows.
+
+    Args:
+        windows: "centre", one centred crop, see `CentreCropInferer`; "sliding", windows over the volume, blended by a
+            Gaussian (MONAI's `SlidingWindowInferer`); "whole", the volume in one pass. A network with group norm
+            judges a voxel by the whole window, so the three differ, also where they see the same voxels.
+        roi_size: of a window.
+        sw_batch_size: sliding windows a batch.
+        overlap: of sliding windows, a share of ``roi_size``.
+        progress: show a bar over the sliding windows.
+
+    Raises:
+        InputError: for another value of ``windows``.
+    """
+
+    def __init__(
+        self,
+        windows: str,
+        roi_size: Sequence[int],
+        sw_batch_size: int = 1,
+        overlap: float = 0.5,
+        progress: bool = False,
+    ) -> None:
+        super().__init__()
+        if windows == "sliding":
+            self.inferer: Inferer = SlidingWindowInferer(
+                roi_size, sw_batch_size, overlap, mode="gaussian", progress=progress
+            )
+        elif windows in ("centre", "whole"):
+            self.inferer = CentreCropInferer(roi_size if windows == "centre" else None)
+        else:
+            raise InputError(f"windows is {windows!r}; choose centre, sliding or whole")
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Predict; see the inferer chosen."""
+        return self.inferer(inputs, network, *args, **kwargs)

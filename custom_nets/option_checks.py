@@ -15,10 +15,21 @@ from custom_nets.components import neighbourhood
 from custom_nets.errors import InputError
 from custom_nets.precision import amp_dtype_named
 
-_AT_LEAST_ONE = ("epochs", "val_interval", "batch_size", "in_channels", "patches_per_case", "sw_batch_size")
+_AT_LEAST_ONE = (
+    *("epochs", "val_interval", "batch_size", "in_channels", "patches_per_case", "sw_batch_size"),
+    *("base_width", "restart_epochs", "bootstrap_resamples"),
+)
 _AT_LEAST_ZERO = ("num_workers", "pictures", "seed")
-_NOT_NEGATIVE = ("learning_rate", "weight_decay", "gradient_clip", "min_lesion_volume")
+_NOT_NEGATIVE = ("learning_rate", "weight_decay", "gradient_clip", "min_lesion_volume", "positive_weight")
 _SWITCHES = ("amp", "tta", "separate_folder")
+_SHARES = ("cache_rate", "lesion_share", "flip_probability", "pretrained_share")
+_CHOICES = {
+    "intensity": ("divide", "percentile", "zscore"),
+    "schedule": ("sgdr", "official"),
+    "validation": ("crops", "volumes"),
+    "windows": ("centre", "sliding", "whole"),
+    "assd": ("pooled", "directed"),
+}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -37,6 +48,9 @@ def check_options(options: Mapping[str, Any]) -> None:
     for key in _SWITCHES:
         if key in options and not isinstance(options[key], bool):
             raise InputError(f"{key} is {options[key]!r}: write True or False.")
+    for key, choices in _CHOICES.items():
+        if key in options and options[key] not in choices:
+            raise InputError(f"{key} is {options[key]!r}: choose one of {', '.join(choices)}.")
     _check_shares(options)
     _check_sizes(options)
     _check_device(options)
@@ -64,13 +78,14 @@ def require_writable(**folders: str | Path) -> None:
 
 
 def _check_shares(options: Mapping[str, Any]) -> None:
-    overlap, threshold, cached = (options.get(key, 0.5) for key in ("overlap", "lesion_threshold", "cache_rate"))
+    overlap, threshold = (options.get(key, 0.5) for key in ("overlap", "lesion_threshold"))
     if not _number(overlap) or not 0 <= overlap < 1:
         raise InputError(f"overlap is {overlap!r}: give a number from 0 up to, but not, 1.")
     if not _number(threshold) or not 0 < threshold < 1:
         raise InputError(f"lesion_threshold is {threshold!r}: give a probability between 0 and 1, such as 0.5.")
-    if not _number(cached) or not 0 <= cached <= 1:
-        raise InputError(f"cache_rate is {cached!r}: give a share from 0 to 1.")
+    for key in _SHARES:
+        if key in options and (not _number(options[key]) or not 0 <= options[key] <= 1):
+            raise InputError(f"{key} is {options[key]!r}: give a share from 0 to 1.")
 
 
 def _check_sizes(options: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
@@ -32,7 +33,8 @@ class MixedPrecisionInferer(Inferer):
     """Run another inferer under autocast, and return float32.
 
     MONAI's engines autocast on CUDA alone; this serves CPUs as well, and leaves the loss in float32. Bfloat16 needs no
-    gradient scaler; for float16 on CUDA let the trainer scale (its ``amp``).
+    gradient scaler; for float16 on CUDA let the trainer scale (its ``amp``). The network is given plain tensors: every
+    operation on a `MetaTensor` would carry the metadata along.
 
     Args:
         inferer: any MONAI inferer.
@@ -48,5 +50,9 @@ class MixedPrecisionInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
         """Predict; shapes are the wrapped inferer's."""
+
+        def plain(windows: Tensor, *more: Any, **named: Any) -> Tensor:
+            return network(windows.as_tensor() if isinstance(windows, MetaTensor) else windows, *more, **named)
+
         with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.enabled):
-            return self.inferer(inputs, network, *args, **kwargs).float()
+            return self.inferer(inputs, plain, *args, **kwargs).float()

@@ -48,7 +48,11 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
     }
     if all(cases is None for cases in given.values()):
         _check_ranks(len(load_section(options["dataset_dir"], options["datalist"], "validation")))
-        check_training(options["dataset_dir"], options["datalist"], modalities, labels, patch_size, spacing=spacing)
+        check_training(
+            *(options["dataset_dir"], options["datalist"], modalities, labels, patch_size),
+            spacing=spacing,
+            bright=_expected_brightness(options),
+        )
         return
     sections = {
         section: load_section(options["dataset_dir"], options["datalist"], section) if cases is None else cases
@@ -81,13 +85,22 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
         return
     if not labelled:
         _check_places(load_section(options["dataset_dir"], options["datalist"], section, labelled=False), options)
-    check_inference(options["dataset_dir"], options["datalist"], modalities, labels, section=section)
+    check_inference(
+        *(options["dataset_dir"], options["datalist"], modalities, labels),
+        section=section,
+        bright=_expected_brightness(options),
+    )
 
 
 def modalities_of(name: str, in_channels: int) -> list[str] | int:
     """Names of the bundle's modalities; where the user trains on another number of channels, that number."""
     modalities = list(bundle(name).modalities)
     return modalities if len(modalities) == in_channels else in_channels
+
+
+def _expected_brightness(options: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Range in which an image's 99.9th percentile is expected where the image will be divided by 255."""
+    return (128, 300) if options.get("intensity") == "divide" else None
 
 
 def _checked(name: str, workflow: str, parser: ConfigParser | None, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,9 +126,10 @@ def _checked(name: str, workflow: str, parser: ConfigParser | None, options: Map
 def _check_weights(parser: ConfigParser | None, options: Mapping[str, Any]) -> None:
     """Refuse a network that cannot be built, and files that are not of this network."""
     network = None if parser is None else built_network(parser)
-    for path in (options.get("checkpoint"), options.get("pretrained")):
+    least_share = options.get("pretrained_share", 1.0)
+    for path, share in ((options.get("checkpoint"), 1.0), (options.get("pretrained"), least_share)):
         if path and network is not None:
-            load_weights(network, path)
+            load_weights(network, path, share)
         elif path:
             read_checkpoint(path)
     last = resume_from(options.get("resume"), options.get("ckpt_dir", "."))

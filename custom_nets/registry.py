@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Bundles to come: name -> (paper, task). A bundle that lands loses its line here.
 PLANNED = {
-    "zoom_resunet": ("3D-ResU-Net with zoom-in&out training, NeuroImage: Clinical 2020", "chronic stroke lesions"),
     "s2anet": ("Scale- and Slice-aware Net, Magnetic Resonance in Medicine 2022", "54 pelvic organs, bones, muscles"),
     "s2ca_net": ("Shape-Scale Co-Awareness Network, 2024", "brain tumours"),
     "spineparsenet": ("SpineParseNet, IEEE Transactions on Medical Imaging 2021", "vertebrae, discs, sacrum"),

@@ -36,18 +36,19 @@ class SafeSpacingd(Spacingd):
 
 
 class LesionThresholdd(MapTransform):
-    """Turn two-class probabilities into a label: 1 where the lesion's probability exceeds a threshold.
+    """Turn the lesion's probabilities into a label: 1 where they exceed a threshold.
 
-    0.5 is argmax, a tie being background. MONAI's `AsDiscreted` cannot take its place: it applies the threshold to both
-    channels and keeps them both, and it counts a probability that equals the threshold as lesion.
+    Of two channels the lesion's is the second, and 0.5 is argmax, a tie being background. MONAI's `AsDiscreted` cannot
+    take its place: it applies the threshold to both channels and keeps them both, and it counts a probability that
+    equals the threshold as lesion.
 
     Args:
-        keys: of 2 x D x H x W probabilities: background, lesion.
+        keys: of probabilities, 1 x D x H x W (lesion) or 2 x D x H x W (background, lesion).
         threshold: above 0 and below 1; lower finds more lesions.
         allow_missing_keys: do not raise for a missing key.
 
     Raises:
-        InputError: for a threshold out of range; when called, if there are not two channels.
+        InputError: for a threshold out of range; when called, for more than two channels.
     """
 
     def __init__(self, keys: KeysCollection, threshold: float = 0.5, allow_missing_keys: bool = False) -> None:
@@ -61,12 +62,12 @@ class LesionThresholdd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             probabilities = result[key]
-            if probabilities.shape[0] != 2:
+            if probabilities.shape[0] > 2:
                 raise InputError(
-                    f"a lesion threshold needs 2 channels (background, lesion) but '{key}' has"
+                    f"a lesion threshold needs 1 channel (lesion) or 2 (background, lesion) but '{key}' has"
                     f" {probabilities.shape[0]}; use AsDiscreted with argmax for other numbers of classes"
                 )
-            result[key] = (probabilities[1:] > self.threshold).to(torch.uint8)
+            result[key] = (probabilities[-1:] > self.threshold).to(torch.uint8)
         return result
 
 

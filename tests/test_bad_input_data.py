@@ -319,6 +319,28 @@ def test_header_that_contradicts_its_affine_is_a_warning(root: Path, caplog: pyt
         assert fragment in caplog.text
 
 
+def test_intensities_that_a_network_without_normalisation_does_not_expect(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def warned(bright: tuple[float, float] | None) -> list[str]:
+        cases = check_training(root, "datalist.json", MODALITIES, (0, 1), bright=bright, progress=False)
+        assert {problem.severity for problem in cases} <= {"warning"}
+        return [Path(problem.file).name for problem in cases]
+
+    voxels(root / T1, lambda a: np.multiply(a, 0.25, out=a))  # the others go up to 1000
+    voxels(root / T2, lambda a: np.multiply(a, 0.1, out=a))
+    assert warned(None) == []
+    assert T1 not in warned((128, 300))
+    assert T2 in warned((128, 300))
+    assert len(warned((128, 300))) == 8
+    percentile = float(np.percentile(nibabel.load(root / T2).get_fdata(), 99.9))
+    for fragment in (f"99.9th percentile is {percentile:.4g}", "divides by 255", "expects 128 to 300"):
+        assert fragment in caplog.text
+    assert "--intensity percentile or --intensity zscore" in caplog.text
+    found = check_inference(root, "datalist.json", MODALITIES, bright=(128, 300), progress=False)
+    assert [problem.severity for problem in found] == ["warning"] * 3
+
+
 def test_patch_larger_than_the_volume_is_a_warning(root: Path) -> None:
     def warned(patch: tuple[int, ...], spacing: tuple[float, ...] | None = None) -> list[str]:
         found = check_training(root, "datalist.json", MODALITIES, (0, 1), patch, spacing=spacing, progress=False)

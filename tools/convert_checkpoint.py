@@ -15,7 +15,8 @@ def convert(name: str, file: str, out: str, *, trust: bool = False, **options: A
     """Convert a published checkpoint into one that the bundle's network loads with strict=True.
 
     FILE may be a bare state dict, one under state_dict, model_state_dict, model or net, with names that begin with
-    `module.`, or a pickled module (--trust). Whatever does not fit is listed, and nothing is written.
+    `module.`, or a pickled module: of zoom_resunet's authors as it is if PyTorch 1.6 or later wrote it, else with
+    --trust. Whatever does not fit is listed, and nothing is written.
 
     Args:
         name: which published network, for example rsanet.
@@ -25,7 +26,7 @@ def convert(name: str, file: str, out: str, *, trust: bool = False, **options: A
         options: arguments of the network where they are not those of the bundle's network_def, for example
             --in_channels 1 --norm BN.
     """
-    from custom_nets.checkpoints import OFFICIAL, from_official, read_checkpoint, save_weights, unwrap
+    from custom_nets.checkpoints import OFFICIAL, classes_of, from_official, read_checkpoint, save_weights, unwrap
 
     source, target = Path(str(file)), Path(str(out))
     if name not in OFFICIAL:
@@ -34,7 +35,8 @@ def convert(name: str, file: str, out: str, *, trust: bool = False, **options: A
         raise InputError(f"--trust {trust}: takes no value; put it behind the files.")
     if target.suffix != ".pt" or target.is_dir() or target.resolve() == source.resolve():
         raise InputError(f"{target}: give a file to write that ends in .pt and is not the one to read.")
-    state_dict = from_official(name, unwrap(read_checkpoint(source, trust), str(source)), **options)
+    content = read_checkpoint(source, trust, classes_of(name))
+    state_dict = from_official(name, unwrap(content, str(source)), **options)
     checked = _check(name, state_dict, source, options)
     try:
         save_weights(state_dict, target)

@@ -8,16 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from custom_nets.datasets.building import (
+    OFFICIAL_TEST,
     Examined,
     SplitPlan,
     assign,
     datalist_content,
     examine_found,
+    has_plain_label,
+    has_test_apart,
+    with_plain_labels,
     without_broken,
 )
 from custom_nets.datasets.checks import CheckOptions
 from custom_nets.datasets.domains import Domain, domain_named
 from custom_nets.datasets.layouts import LABEL, Found, Layout, detect_layout, find_cases, general_layout
+from custom_nets.datasets.merged_masks import FOLDER
 from custom_nets.datasets.problems import errors_of, report, text_table
 from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM
 from custom_nets.errors import InputError
@@ -39,6 +44,7 @@ def main(
     official_test: bool = True,
     unlabelled: bool = False,
     skip_broken: bool = False,
+    skip_known_problems: bool = False,
     affine_tolerance_mm: float = AFFINE_TOLERANCE_MM,
     output: str = "datalist.json",
     overwrite: bool = False,
@@ -46,24 +52,31 @@ def main(
 ) -> None:
     """Find the scans in a folder, check every file, split by patient and write datalist.json.
 
-    Patients stay together and lesion volumes are spread evenly. Two tables are printed: the cases, and all problems.
+    Patients stay together; sites and lesion volumes are spread evenly. Two tables are printed: the cases, and all
+    problems. Lesion masks that are several a scan, or hold other values than 0 and 1 (atlas), are merged into
+    merged_labels/CASE_label.nii.gz.
     Any other layout is given by a pattern for each modality and the label, relative to DATASET_DIR, such as
     --T1 "{patient}/{case}_T1.nii.gz" --label "{patient}/{case}_seg.nii.gz"; * and ** work as in a shell.
 
     Args:
-        domain: the task, such as ms_lesions.
+        domain: the task: ms_lesions or atlas.
         dataset_dir: the folder of the data set; the list is written into it, with paths relative to it.
-        layout: auto, a known layout (ms_lesions: mslesseg, isbi2015, ljubljana), or general with patterns.
-        modalities: the input channels in order, such as T1,T2,FLAIR, which is the default of ms_lesions.
-        fractions: shares of the patients for training,validation,testing; 0.7,0.1,0.2 unless the data set has its own
-            test scans. With folds, only the test share counts, and it is 0 unless given.
+        layout: auto, a known layout (ms_lesions: mslesseg, isbi2015, ljubljana; atlas: atlas_r1.1, atlas_r1.2,
+            atlas_r2.0), or general with patterns.
+        modalities: the input channels in order, such as T1,T2,FLAIR, which is the default of ms_lesions; atlas: T1.
+        fractions: shares of the patients for training,validation,testing; ms_lesions: 0.7,0.1,0.2 unless the data set
+            has its own test scans; atlas: 0.1 for validation and, as in the paper, 31/239 for testing. With folds,
+            only the test share counts, and it is 0 unless given.
         folds: number of folds for cross-validation; writes datalist_fold0.json ... and datalist_folds.json.
         fold: write only this fold, counted from 0, as OUTPUT.
         seed: another seed gives another split.
         rater: whose labels to take where several persons drew (isbi2015: 1 or 2).
-        official_test: use the data set's own test scans as testing; with --noofficial_test deal them out too.
+        official_test: use the data set's own test scans as testing; with --noofficial_test deal them out too and
+            leave out those without labels. Those of atlas have none, so they cannot be scored together with the scans
+            held out for testing: they become the testing list of datalist_official_test.json.
         unlabelled: the scans have no labels; all become testing, for inference.
         skip_broken: leave cases with errors out instead of refusing to write.
+        skip_known_problems: leave cases out whose labels the data set's users found wrong (atlas_r2.0: two).
         affine_tolerance_mm: how far apart two files of a case may put a corner of the volume.
         output: name of the list, in DATASET_DIR.
         overwrite: replace a list that exists.
@@ -73,33 +86,54 @@ def main(
     if not root.is_dir():
         raise InputError(f"dataset_dir {str(root)!r} is not a folder: give the folder that holds the scans")
     channels = _words(modalities) if modalities is not None else list(task.modalities)
-    plan = SplitPlan(_numbers(fractions), _whole("folds", folds), _whole("seed", seed) or 0, official_test)
-    outputs = _outputs(root, str(output), folds, _whole("fold", fold), overwrite)
+    plan = SplitPlan(
+        _numbers(fractions),
+        _whole("folds", folds),
+        _whole("seed", seed) or 0,
+        official_test,
+        task.fractions,
+        task.always_test,
+    )
     structure = _layout(root, task, layout, channels, patterns, not unlabelled)
     print(f"layout {structure.name}: {structure.expects}")
     found = find_cases(root, structure, channels, _whole("rater", rater) or 0, not unlabelled)
-    options = CheckOptions(affine_tolerance_mm=_number("affine_tolerance_mm", affine_tolerance_mm))
+    if skip_known_problems:
+        found = found.without_known_problems()
+    lists_official = has_test_apart(found.cases, plan)
+    outputs = _outputs(root, str(output), folds, _whole("fold", fold), lists_official, overwrite)
+    tolerance_mm = _number("affine_tolerance_mm", affine_tolerance_mm)
+    options = CheckOptions(affine_tolerance_mm=tolerance_mm, lesion_masks=structure.lesion_masks)
     usable = _usable(root, found, channels, list(task.labels), options, skip_broken)
+    usable = _with_plain_labels(root, usable, tolerance_mm)
     splits = assign(usable, plan)
     print(_case_table(usable, splits, fold))
-    header = {
-        "name": domain,
-        "modality": {str(number): name for number, name in enumerate(channels)},
-        "made_by": {
-            "layout": structure.name,
-            "seed": seed,
-            "fractions": plan.fractions,
-            "folds": folds,
-            "rater": rater,
-        },
-    }
+    header = _header(domain, channels, structure, plan, rater)
     contents = [datalist_content(root, usable, parts, task, header) for parts in splits]
     if fold is not None:
         contents = [contents[fold]]
     elif folds is not None:
         contents.append({**header, "validated_in_fold": _fold_of(usable, splits)})
-    for path, content in zip(outputs, contents, strict=True):
+    if OFFICIAL_TEST in splits[0]:
+        apart = ["testing" if part == OFFICIAL_TEST else None for part in splits[0]]
+        contents.append(datalist_content(root, usable, apart, task, header))
+    for path, content in zip(outputs, contents, strict=False):  # the last is not needed if its scans are all broken
         print(f"wrote {write_json(path, content)}")
+
+
+def _header(domain: str, channels: Sequence[str], structure: Layout, plan: SplitPlan, rater: int) -> dict[str, Any]:
+    """What a list says besides its cases."""
+    made_by = {
+        "layout": structure.name,
+        "seed": plan.seed,
+        "fractions": plan.fractions,
+        "folds": plan.folds,
+        "rater": rater,
+    }
+    return {
+        "name": domain,
+        "modality": {str(number): name for number, name in enumerate(channels)},
+        "made_by": made_by,
+    }
 
 
 def _usable(
@@ -116,6 +150,20 @@ def _usable(
     if not usable:
         raise InputError(f"{root}: no usable case is left: see the table of problems, and --layout")
     return usable
+
+
+def _with_plain_labels(root: Path, usable: Sequence[Examined], tolerance_mm: float) -> list[Examined]:
+    """Give every case one 0/1 label file, and say how many had to be written."""
+    other = [one for one in usable if not has_plain_label(one)]
+    if not other:
+        return list(usable)
+    merged = sum(len(one.case.labels) > 1 for one in other)
+    result = with_plain_labels(root, usable, tolerance_mm)
+    print(
+        f"{root / FOLDER}: masks of {merged} scan(s) merged, single masks of {len(other) - merged} scan(s) with other "
+        "values than 0 and 1 made 0/1"
+    )
+    return result
 
 
 def _layout(
@@ -137,10 +185,12 @@ def _layout(
     absent = [role for role in roles if role not in patterns]
     if absent:
         raise InputError(f'no pattern for {absent[0]}: add --{absent[0]} "{{patient}}/{{case}}_{absent[0]}.nii.gz"')
-    return general_layout(patterns, labelled)
+    return general_layout(patterns, labelled, task.lesion_masks)
 
 
-def _outputs(root: Path, output: str, folds: int | None, fold: int | None, overwrite: bool) -> list[Path]:
+def _outputs(
+    root: Path, output: str, folds: int | None, fold: int | None, lists_official: bool, overwrite: bool
+) -> list[Path]:
     """The files to write, known to be free before the long reading begins."""
     path = root / output
     if path.suffix != ".json" or path.parent.resolve() != root.resolve():
@@ -151,6 +201,8 @@ def _outputs(root: Path, output: str, folds: int | None, fold: int | None, overw
     if folds is not None and fold is None:
         paths = [path.with_name(f"{path.stem}_fold{number}.json") for number in range(folds)]
         paths.append(path.with_name(f"{path.stem}_folds.json"))
+    if lists_official:
+        paths.append(path.with_name(f"{path.stem}_official_test.json"))
     taken = [path for path in paths if path.exists()]
     if taken and not overwrite:
         raise InputError(f"{taken[0]} exists: add --overwrite to replace it, or --output another name")
@@ -160,6 +212,7 @@ def _outputs(root: Path, output: str, folds: int | None, fold: int | None, overw
 def _case_table(examined: Sequence[Examined], splits: Sequence[Sequence[str | None]], fold: int | None) -> str:
     rows = []
     folds = _fold_of(examined, splits)
+    with_site = any(one.case.site for one in examined)
     for number, one in enumerate(examined):
         grid, spacing, lesion_ml = one.report.grid or (), one.report.spacing or (), one.report.foreground_ml
         if len(splits) > 1 and fold is None:
@@ -168,8 +221,8 @@ def _case_table(examined: Sequence[Examined], splits: Sequence[Sequence[str | No
             part = str(splits[fold or 0][number] or "left out")
         volume = "-" if lesion_ml is None else f"{lesion_ml:.2f}"
         shape, size = "x".join(map(str, grid)), "x".join(f"{mm:.3g}" for mm in spacing)
-        rows.append((one.case.name, one.case.patient, shape, size, volume, part))
-    return text_table(("case", "patient", "shape", "spacing mm", "lesion ml", "part"), rows)
+        rows.append((one.case.name, one.case.patient, *([one.case.site] * with_site), shape, size, volume, part))
+    return text_table(("case", "patient", *(["site"] * with_site), "shape", "spacing mm", "lesion ml", "part"), rows)
 
 
 def _fold_of(examined: Sequence[Examined], splits: Sequence[Sequence[str | None]]) -> dict[str, int]:

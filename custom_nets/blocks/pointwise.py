@@ -41,3 +41,23 @@ class PointwiseConvolution(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the convolution."""
         return project(self.weight, self.bias, x)
+
+
+class TransposedPointwise(nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` of kernel 1, whose weight is C x C' x 1 x 1 x 1, computed as one matrix product.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        bias: learn a bias.
+
+    Shape:
+        N x C x D x H x W -> N x C' x D x H x W.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Apply the convolution."""
+        return project(self.weight.flatten(1).t(), self.bias, x)

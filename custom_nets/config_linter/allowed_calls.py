@@ -9,6 +9,8 @@ from custom_nets.marked_text import markdown_table
 
 #: Name in full -> what it does, for the cards. A leading dot: an attribute or a method of a configured object.
 ALLOWED = {
+    ".flatten": "put transforms in a row",
+    ".parameters": "what the optimizer trains",
     ".run": "start the trainer or the evaluator",
     ".to": "move the network to the device",
     ".type": "kind of device, cpu or cuda",
@@ -21,8 +23,10 @@ ALLOWED = {
     "custom_nets.training.optimisation.parameter_groups": "weights with and without weight decay",
     "custom_nets.training.records.attention_betas": "values of the attention's learnt weights, for the log",
     "float": "a number, here NaN: keep the scan's voxel size",
+    "len": "number of iterations an epoch",
     "max": "the larger of two numbers",
     "monai.handlers.from_engine": "pick entries of a batch for a metric",
+    "monai.transforms.Compose": "put transforms in a row",
     "monai.utils.set_determinism": "seed all random generators",
     "numpy.uint8": "a number type",
     "os.environ": "read the variables that torchrun sets",

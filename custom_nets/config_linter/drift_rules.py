@@ -52,19 +52,21 @@ def postprocessing_agrees(bundle: BundleFiles) -> Iterator[Finding]:
 
 
 def key_metrics_agree(bundle: BundleFiles) -> Iterator[Finding]:
-    """Evaluation reports the metric that chose the checkpoint."""
+    """Evaluation reports the metric that chose the checkpoint, unless a loss did."""
     for first, second in _pairs(bundle):
-        if "inference" not in (first.workflow, second.workflow):
+        if "inference" not in (first.workflow, second.workflow) and not _chosen_by_loss(first):
             metrics = (config.at("validate::key_metric") for config in (first, second))
             yield from _compare(first, second, "validate::key_metric", *metrics)
 
 
 def defaults_agree(bundle: BundleFiles) -> Iterator[Finding]:
-    """An option that several workflows have has the same default in all of them."""
+    """An option that several workflows have has the same default in all of them, or that of a later training stage."""
+    stages = [config.own for config in bundle.configs.values() if config.overlay and config.workflow == "train"]
     for first, second in _pairs(bundle):
         mine, theirs = options_in(first.own), options_in(second.own)
         for key in mine:
-            if key in theirs and key not in _DIFFER:
+            staged = any(key in stage and stage[key] == theirs.get(key) for stage in stages)
+            if key in theirs and key not in _DIFFER and not staged:
                 yield from _compare(first, second, key, mine[key], theirs[key])
 
 
@@ -74,6 +76,11 @@ def forms_agree(bundle: BundleFiles) -> Iterator[Finding]:
         for key in first.own:
             if key in second.own and isinstance(first.own[key], dict) != isinstance(second.own[key], dict):
                 yield from _compare(first, second, key, first.own[key], second.own[key])
+
+
+def _chosen_by_loss(config: Config) -> bool:
+    metrics = config.at("validate::key_metric")
+    return isinstance(metrics, dict) and any(m.get("_target_") == "ignite.metrics.Loss" for m in metrics.values())
 
 
 def _pairs(bundle: BundleFiles) -> Iterator[tuple[Config, Config]]:

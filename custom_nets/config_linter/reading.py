@@ -154,14 +154,14 @@ def read_bundle(folder: Path) -> BundleFiles:
             problem = f"is no JSON object ({error})"
             unreadable.append(Finding(f"{folder.name}/{path.stem}", "file", problem, "mend the file"))
     metadata = contents.pop("metadata", ({}, ()))[0]
-    configs = {name: _config(folder.name, name, contents) for name in contents if _workflow(name)}
+    configs = {name: _config(folder.name, name, contents) for name in contents if _workflow(name, contents[name][0])}
     settings = {name: own for name, (own, _) in contents.items() if name not in configs}
     return BundleFiles(folder.name, folder, metadata, configs, settings, tuple(unreadable))
 
 
 def _config(bundle: str, name: str, contents: dict[str, tuple[dict[str, Any], tuple[str, ...]]]) -> Config:
-    workflow = _workflow(name) or ""
     own, repeated = contents[name]
+    workflow = _workflow(name, own) or ""
     overlay = "bundle_root" not in own and name != workflow
     layers = [contents.get(workflow, ({}, ()))[0], own] if overlay else [own]
     merged: dict[str, Any] = {}
@@ -187,8 +187,10 @@ def _merged(layers: list[dict[str, Any]]) -> dict[str, Any]:
     return dict(parser.get())
 
 
-def _workflow(name: str) -> str | None:
-    return next((workflow for workflow in WORKFLOWS if workflow in name.split("_")), None)
+def _workflow(name: str, own: dict[str, Any]) -> str | None:
+    """The workflow that a file runs or changes, by its name; one with a ``ckpt_dir`` is a further stage of training."""
+    named = next((workflow for workflow in WORKFLOWS if workflow in name.split("_")), None)
+    return named or ("train" if "ckpt_dir" in own else None)
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:

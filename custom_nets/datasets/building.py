@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from custom_nets.datasets.checks import CaseReport, CheckOptions, examine_cases
 from custom_nets.datasets.datalist import SECTIONS, Case
 from custom_nets.datasets.domains import Domain
 from custom_nets.datasets.layouts import Found, FoundCase
+from custom_nets.datasets.merged_masks import merged_path, write_merged
 from custom_nets.datasets.problems import Problem, errors_of
 from custom_nets.datasets.splits import folds_by_patient, split_by_patient
+from custom_nets.errors import InputError
 
-DEFAULT_FRACTIONS = (0.7, 0.1, 0.2)
-_WITHOUT_TEST = (0.875, 0.125, 0.0)  # the default's training : validation, when the data set has its own test scans
+OFFICIAL_TEST = "official_test"  # the part of test scans that have no place in the sections of the list
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,23 @@ class SplitPlan:
     """How cases are assigned to parts.
 
     Attributes:
-        fractions: shares of the patients for training, validation, testing; None = 0.7, 0.1, 0.2, without a test share
-            where the data set has its own test scans or where there are folds.
+        fractions: shares of the patients for training, validation, testing; None = ``default_fractions``, without a
+            test share where the data set has its own test scans or where there are folds.
         folds: number of folds for cross-validation; None = one split.
         seed: another seed gives another split.
         official_test: the data set's own test scans become ``testing``; otherwise they are dealt out like the others,
             those without a label left out.
+        default_fractions: the shares of the task.
+        always_test: labelled scans are held out for testing even if the data set has its own test scans, unless those
+            are labelled.
     """
 
     fractions: Sequence[float] | None = None
     folds: int | None = None
     seed: int = 0
     official_test: bool = True
+    default_fractions: Sequence[float] = (0.7, 0.1, 0.2)
+    always_test: bool = False
 
 
 def examine_found(
@@ -57,7 +65,18 @@ def examine_found(
     entries = [_entry(case) for case in found.cases]
     reports = examine_cases(entries, modalities, labels, options, progress=progress)
     examined = [Examined(case, one) for case, one in zip(found.cases, reports, strict=True)]
-    return examined, [*found.problems, *(problem for one in reports for problem in one.problems)]
+    known = [
+        Problem(
+            case.name,
+            str((case.labels or case.images)[0]),
+            f"known problem of this data set: {case.known_problem}",
+            "look at it, or leave such scans out with --skip_known_problems",
+            "warning",
+        )
+        for case in found.cases
+        if case.known_problem
+    ]
+    return examined, [*found.problems, *known, *(problem for one in reports for problem in one.problems)]
 
 
 def without_broken(examined: Sequence[Examined]) -> list[Examined]:
@@ -65,8 +84,51 @@ def without_broken(examined: Sequence[Examined]) -> list[Examined]:
     return [one for one in examined if not errors_of(one.report.problems)]
 
 
+def with_plain_labels(
+    root: Path, examined: Sequence[Examined], tolerance_mm: float, *, progress: bool = True
+) -> list[Examined]:
+    """The cases with one 0/1 label map each; where they have other masks, it is written below ``root``.
+
+    Returns:
+        Every case, as it is or with its merged mask and that one's volume.
+
+    Raises:
+        InputError: files that are not ours have the places of merged masks. They stay.
+    """
+    result, taken = [], list[Path]()
+    bar = tqdm(examined, desc="merging masks", unit="case", disable=None if progress else True)
+    for one in bar:
+        if has_plain_label(one):
+            result.append(one)
+            continue
+        path = merged_path(root, one.case.name)
+        volume_ml = write_merged(path, one.case.images[0], one.case.labels, tolerance_mm)
+        if volume_ml is None:
+            taken.append(path)
+        result.append(Examined(replace(one.case, labels=(path,)), replace(one.report, foreground_ml=volume_ml)))
+    if taken:
+        found = f"{taken[0]} ({len(taken)} such files) is not what merging the masks of this scan gives"
+        raise InputError(f"{found}: it was left as it is; move it elsewhere")
+    return result
+
+
+def has_plain_label(one: Examined) -> bool:
+    """Whether the case can be listed with the file that it has, or has no label."""
+    return len(one.case.labels) <= 1 and one.report.label_values <= {1.0}
+
+
+def has_test_apart(cases: Sequence[FoundCase], plan: SplitPlan) -> bool:
+    """Whether there are official test scans that cannot be listed with the labelled scans held out for testing."""
+    if not (plan.always_test and plan.official_test and any(case.labels for case in cases)):
+        return False
+    return any(case.official_test and not case.labels for case in cases)
+
+
 def assign(examined: Sequence[Examined], plan: SplitPlan) -> list[list[str | None]]:
     """The part of each case: ``"training"``, ``"validation"``, ``"testing"``, or None when it is left out.
+
+    With ``plan.always_test`` official test scans without a label are ``"official_test"``: they would keep ``"testing"``
+    from being scored.
 
     Returns:
         One such list for a single split, one a fold for cross-validation.
@@ -74,25 +136,29 @@ def assign(examined: Sequence[Examined], plan: SplitPlan) -> list[list[str | Non
     Raises:
         InputError: fractions or folds do not fit the patients.
     """
+    apart = has_test_apart([one.case for one in examined], plan)
     parts: list[str | None] = [None] * len(examined)
     pool = []
     for index, one in enumerate(examined):
-        if one.case.label is None or (one.case.official_test and plan.official_test):
-            parts[index] = "testing" if plan.official_test or not one.case.official_test else None
-        else:
+        if one.case.labels and not (one.case.official_test and plan.official_test):
             pool.append(index)
+        elif one.case.labels or not one.case.official_test:
+            parts[index] = "testing"
+        elif plan.official_test:
+            parts[index] = OFFICIAL_TEST if apart else "testing"
     if not pool:
         return [parts]
-    has_test = "testing" in parts
-    fractions = plan.fractions or (_WITHOUT_TEST if has_test else DEFAULT_FRACTIONS)
+    fractions = plan.fractions or _default_fractions(plan.default_fractions, "testing" in parts)
+    patients, volumes, sites = _strata(examined, pool)
     if plan.folds is None:
-        _fill(parts, pool, split_by_patient(*_patients(examined, pool), fractions, plan.seed))
+        _fill(parts, pool, split_by_patient(patients, volumes, fractions, plan.seed, sites))
         return [parts]
     if plan.fractions and plan.fractions[-1] > 0:
         held_out = (1 - plan.fractions[-1], 0.0, plan.fractions[-1])
-        _fill(parts, pool, split_by_patient(*_patients(examined, pool), held_out, plan.seed))
+        _fill(parts, pool, split_by_patient(patients, volumes, held_out, plan.seed, sites))
         pool = [index for index in pool if parts[index] == "training"]
-    fold_of = folds_by_patient(*_patients(examined, pool), plan.folds, plan.seed)
+        patients, volumes, sites = _strata(examined, pool)
+    fold_of = folds_by_patient(patients, volumes, plan.folds, plan.seed, sites)
     result = []
     for fold in range(plan.folds):
         result.append(list(parts))
@@ -113,32 +179,48 @@ def datalist_content(
         header: what else the file says; ``modality`` lists the channels.
 
     Returns:
-        Header, label names and the sections that have cases.
+        Header, label names and the sections that have cases. Where a case has a site, every case names its own.
     """
     content = {**header, "labels": {str(value): name for value, name in domain.labels.items()}}
+    with_site = any(one.case.site for one in examined)
     for section in SECTIONS:
         pairs = zip(examined, parts, strict=True)
-        cases = [_entry(one.case, root) for one, part in pairs if part == section]
+        cases = [_entry(one.case, root, with_site) for one, part in pairs if part == section]
         if cases:
             content[section] = cases
     return content
 
 
-def _entry(case: FoundCase, root: Path | None = None) -> Case:
+def _entry(case: FoundCase, root: Path | None = None, with_site: bool = False) -> Case:
     """The case as a data list writes it; with ``root``, paths are relative to it."""
 
     def written(path: Path) -> str:
         return (path.relative_to(root) if root else path).as_posix()
 
-    entry: Case = {"case": case.name, "patient": case.patient, "image": [written(path) for path in case.images]}
-    if case.label is not None:
-        entry["label"] = written(case.label)
+    entry: Case = {"case": case.name, "patient": case.patient}
+    if with_site:
+        entry["site"] = case.site
+    entry["image"] = [written(path) for path in case.images]
+    if case.labels:
+        labels = [written(path) for path in case.labels]
+        entry["label"] = labels[0] if len(labels) == 1 else labels
     return entry
 
 
-def _patients(examined: Sequence[Examined], pool: Sequence[int]) -> tuple[list[str], list[float]]:
+def _default_fractions(fractions: Sequence[float], has_test: bool) -> Sequence[float]:
+    """``fractions``; when there are test scans already, the same training : validation without a test share."""
+    if not has_test:
+        return fractions
+    training, validation, _ = fractions
+    share = round(training / (training + validation), 12)  # 0.875 of 0.7 and 0.1, not the next number
+    return share, round(1 - share, 12), 0.0
+
+
+def _strata(examined: Sequence[Examined], pool: Sequence[int]) -> tuple[list[str], list[float], list[str]]:
+    """Patient, lesion volume and site of the cases that are dealt out."""
     chosen = [examined[index] for index in pool]
-    return [one.case.patient for one in chosen], [one.report.foreground_ml or 0.0 for one in chosen]
+    volumes = [one.report.foreground_ml or 0.0 for one in chosen]
+    return [one.case.patient for one in chosen], volumes, [one.case.site for one in chosen]
 
 
 def _fill(parts: list[str | None], pool: Sequence[int], chosen: Sequence[str]) -> None:

@@ -4,18 +4,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from nibabel.orientations import io_orientation
 from tqdm import tqdm
 
 from custom_nets.datasets.problems import Problem, Severity, report, require_sound
-from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM, UnusableFile, Volume, corner_shift, read_volume
+from custom_nets.datasets.rules import (
+    Add,
+    check_affine,
+    check_grids,
+    check_intensities,
+    check_label,
+    check_mask,
+    check_number,
+    check_patch,
+    check_twice,
+)
+from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM, UnusableFile, Volume, read_volume
 
 __all__ = [
     "CaseReport",
@@ -29,8 +38,6 @@ __all__ = [
 ]
 
 _MOST_THREADS = 8  # decompression releases the interpreter's lock; more readers than this only compete for the disk
-_SHOWN_VALUES = 5
-_SAME_GRID = "resample it onto that file's grid, or copy that file's header if the voxels already correspond"
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ class CheckOptions:
         small: severity of a volume that is smaller than the patch.
         empty_label: severity of a label without foreground; None = not a problem.
         affine_tolerance_mm: how far apart two files of a case may put a corner of the volume, in mm.
+        bright: the range in which a network without normalisation expects the 99.9th percentile of an image; outside
+            of it is a warning. None = not computed.
+        lesion_masks: a label may hold any positive values, all of which are foreground, and a case several labels.
     """
 
     patch_size: Sequence[int] | None = None
@@ -50,6 +60,8 @@ class CheckOptions:
     small: Severity = "warning"
     empty_label: Severity | None = "warning"
     affine_tolerance_mm: float = AFFINE_TOLERANCE_MM
+    bright: tuple[float, float] | None = None
+    lesion_masks: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,13 +72,16 @@ class CaseReport:
         problems: what is wrong with it.
         grid: size in voxels along the file's axes; None when no image could be read.
         spacing: voxel size in mm along the file's axes; None when no image could be read.
-        foreground_ml: volume of the label's foreground in millilitres; None without a readable label.
+        foreground_ml: volume of the label's foreground in millilitres, of several labels the sum; None without a
+            readable label.
+        label_values: the values other than 0 in the labels.
     """
 
     problems: list[Problem]
     grid: tuple[int, ...] | None
     spacing: tuple[float, ...] | None
     foreground_ml: float | None
+    label_values: frozenset[float] = frozenset()
 
 
 def check_case(
@@ -78,7 +93,8 @@ def check_case(
     """Check one case of a data list, reading each file completely and once.
 
     Args:
-        case: ``{"image": path or [paths], "label": path}``; ``case`` gives its name, else the first image does.
+        case: ``{"image": path or [paths], "label": path or [paths]}``; ``case`` gives its name, else the first image
+            does.
         modalities: the names of the input channels in order, or their number. One 4D file may hold all of them.
         labels: the values that the label may hold; None = labels are neither needed nor read.
         options: how strict to be.
@@ -130,7 +146,7 @@ def case_name(case: Mapping[str, Any]) -> str:
     """The name under which a case is reported: its ``case`` entry, else folder and stem of its first image."""
     if "case" in case:
         return str(case["case"])
-    first = Path(_images(case)[0])
+    first = Path(_paths(case["image"])[0])
     return f"{first.parent.name}/{first.name.split('.')[0]}"
 
 
@@ -142,156 +158,44 @@ def _examine(
     def add(file: str | Path, found: str, advice: str, severity: Severity = "error") -> None:
         problems.append(Problem(name, str(file), found, advice, severity))
 
-    images = [volume for path in _images(case) if (volume := _read(path, False, add))]
-    _check_number(_images(case), images, names, add)
-    _check_twice(images, names, add)
+    paths = _paths(case["image"])
+    images = [volume for path in paths if (volume := _read(path, add, bright=options.bright is not None))]
+    check_number(paths, images, names, add)
+    check_twice(images, names, add)
     for volume in images:
-        _check_affine(volume, add)
-        _check_intensities(volume, names, add)
-    label = _read(case["label"], True, add) if labels is not None else None
-    if label is not None:
-        _check_affine(label, add)
-        _check_label(label, labels or (), options.empty_label, add)
-    _check_grids([*images, *([label] if label else [])], options.affine_tolerance_mm, add)
+        check_affine(volume, add)
+        check_intensities(volume, names, options.bright, add)
+    label_paths = _paths(case["label"]) if labels is not None else []
+    label_volumes = [volume for path in label_paths if (volume := _read(path, add, label=True))]
+    for volume in label_volumes:
+        check_affine(volume, add)
+        if options.lesion_masks:
+            check_mask(volume, options.empty_label, add)
+        else:
+            check_label(volume, labels or (), options.empty_label, add)
+    check_grids([*images, *label_volumes], options.affine_tolerance_mm, add)
     if images:
-        _check_patch(images[0], options, add)
+        check_patch(images[0], options.patch_size, options.spacing, options.small, add)
     return CaseReport(
         problems,
         images[0].grid if images else None,
         tuple(float(size) for size in images[0].spacing) if images else None,
-        label.foreground_ml if label else None,
+        sum(volume.foreground_ml for volume in label_volumes) if label_volumes else None,
+        frozenset(value for volume in label_volumes for value in volume.values or {}),
     )
 
 
-_Add = Callable[..., None]
-
-
-def _read(path: str, label: bool, add: _Add) -> Volume | None:
+def _read(path: str, add: Add, *, label: bool = False, bright: bool = False) -> Volume | None:
     try:
-        return read_volume(path, label=label)
+        return read_volume(path, label=label, bright=bright)
     except UnusableFile as reason:
         add(path, reason.found, reason.advice)
         return None
 
 
-def _check_number(paths: Sequence[str], images: Sequence[Volume], names: Sequence[str], add: _Add) -> None:
-    wanted = f"{len(names)} modalities ({', '.join(names)})"
-    if len(paths) == 1 and images:
-        volume, channels = images[0], images[0].shape[3:]
-        if len(volume.shape) < 3 or len(channels) > 1:
-            add(
-                volume.path,
-                f"{len(volume.shape)}D, shape {volume.shape}",
-                "save it as 3D, or 4D with one channel a modality",
-            )
-        elif (channels or (1,)) != (len(names),):
-            add(volume.path, f"{(channels or (1,))[0]} channel(s), shape {volume.shape}", f"give {wanted}")
-        return
-    if len(paths) != len(names):
-        add(paths[0], f"{len(paths)} image files", f"give {wanted}, one file each in this order")
-    for volume in images:
-        if len(volume.shape) != 3:
-            add(volume.path, f"{len(volume.shape)}D, shape {volume.shape}", "save it as a 3D volume of one modality")
-
-
-def _check_twice(images: Sequence[Volume], names: Sequence[str], add: _Add) -> None:
-    seen: dict[bytes, str] = {}
-    files: set[str] = set()
-    titled = zip((c for v in images for c in v.channels), (v for v in images for _ in v.channels), strict=True)
-    for number, (channel, volume) in enumerate(titled):
-        title = names[number] if number < len(names) else f"channel {number}"
-        if channel.digest in seen:
-            same_file = os.path.realpath(volume.path) in files and len(volume.channels) == 1
-            what = "the same file as" if same_file else "voxel for voxel the same as"
-            add(volume.path, f"{title} is {what} {seen[channel.digest]}", f"give the file of {title}")
-        seen.setdefault(channel.digest, title)
-        files.add(os.path.realpath(volume.path))
-
-
-def _check_affine(volume: Volume, add: _Add) -> None:
-    if not np.isfinite(volume.affine).all():
-        add(volume.path, "affine holds NaN or infinite values", "write the header again from the original scan")
-    elif abs(np.linalg.det(volume.affine[:3, :3])) < 1e-9:
-        add(
-            volume.path,
-            f"singular affine, spacing {_by(volume.spacing)} mm",
-            "write the header again from the original scan",
-        )
-    elif not volume.oriented:
-        found = "neither qform nor sform, orientation unknown"
-        add(volume.path, found, "take the header from the original scan", "warning")
-    elif len(volume.shape) >= 3 and not np.allclose(volume.header_spacing, volume.spacing, rtol=1e-3):
-        found = f"header says {_by(volume.header_spacing)} mm a voxel, its affine {_by(volume.spacing)} mm"
-        add(volume.path, found, "readers differ in which they believe: write the header again", "warning")
-
-
-def _check_intensities(volume: Volume, names: Sequence[str], add: _Add) -> None:
-    for number, channel in enumerate(volume.channels):
-        several = len(volume.channels) > 1
-        title = f"channel {number} ({names[number] if number < len(names) else '?'}) " if several else ""
-        if channel.non_finite:
-            add(volume.path, f"{title}{channel.non_finite} NaN or infinite voxels", "replace them, for example by 0")
-        if channel.low == channel.high:
-            add(volume.path, f"{title}every voxel is {channel.low:g}", "check the export, the scan holds no image")
-
-
-def _check_label(volume: Volume, labels: Sequence[int], empty: Severity | None, add: _Add) -> None:
-    values = volume.values or {}
-    stated = ", ".join(str(label) for label in labels)
-    fractional = {value: count for value, count in values.items() if not value.is_integer()}
-    unknown = {value: count for value, count in values.items() if value.is_integer() and value not in labels}
-    if len(volume.shape) != 3:
-        add(volume.path, f"label is {len(volume.shape)}D, shape {volume.shape}", "save one 3D label map")
-    if fractional:
-        advice = "threshold it, and resample labels with nearest neighbour"
-        add(volume.path, f"fractional label values {_listed(fractional)}", advice)
-    if unknown:
-        add(volume.path, f"unknown label values {_listed(unknown)}", f"map them to the stated labels {stated}")
-    if not values and empty is not None:
-        add(volume.path, "label is empty, no foreground voxel", "check that it belongs to this scan", empty)
-
-
-def _check_grids(volumes: Sequence[Volume], tolerance_mm: float, add: _Add) -> None:
-    """Compare every file with the first one; files that are no volumes were reported already."""
-    sound = [volume for volume in volumes if len(volume.shape) >= 3 and np.isfinite(volume.affine).all()]
-    for volume in sound[1:]:
-        first = sound[0]
-        if volume.grid != first.grid:
-            add(volume.path, f"shape {volume.grid}, but {first.path.name} has {first.grid}", _SAME_GRID)
-            continue
-        shift = corner_shift(first.affine, volume.affine, first.grid)
-        if shift > tolerance_mm:
-            found = f"affine differs from {first.path.name} by up to {shift:.3g} mm (allowed {tolerance_mm:g} mm)"
-            add(volume.path, found, _SAME_GRID)
-
-
-def _check_patch(volume: Volume, options: CheckOptions, add: _Add) -> None:
-    if options.patch_size is None or len(volume.shape) < 3 or not np.isfinite(volume.affine).all():
-        return
-    if not volume.spacing.all():
-        return
-    order = [int(axis) for axis in np.argsort(io_orientation(volume.affine)[:, 0])]  # file axes as R, A, S
-    size = [volume.grid[axis] for axis in order]
-    if options.spacing is not None:
-        stored = [volume.spacing[axis] for axis in order]
-        size = [round(n * old / new) for n, old, new in zip(size, stored, options.spacing, strict=True)]
-    if any(n < patch for n, patch in zip(size, options.patch_size, strict=True)):
-        found = f"{'x'.join(map(str, size))} voxels, smaller than the patch {'x'.join(map(str, options.patch_size))}"
-        add(volume.path, found, "it will be padded; a smaller patch_size avoids that", options.small)
-
-
-def _by(sizes: Iterable[float]) -> str:
-    return " x ".join(f"{size:.4g}" for size in sizes)
-
-
-def _listed(counts: Mapping[float, int]) -> str:
-    shown = ", ".join(f"{value:g} ({count} voxels)" for value, count in list(counts.items())[:_SHOWN_VALUES])
-    return shown + (f" and {len(counts) - _SHOWN_VALUES} more" if len(counts) > _SHOWN_VALUES else "")
-
-
-def _images(case: Mapping[str, Any]) -> list[str]:
-    image = case["image"]
-    return [str(path) for path in image] if isinstance(image, list | tuple) else [str(image)]
+def _paths(entry: Any) -> list[str]:
+    """The paths of an entry of a case, which is one path or a list."""
+    return [str(path) for path in entry] if isinstance(entry, list | tuple) else [str(entry)]
 
 
 def _names(modalities: int | Sequence[str]) -> list[str]:

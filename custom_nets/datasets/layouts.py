@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from custom_nets.datasets.merged_masks import made_here
 from custom_nets.datasets.problems import Problem
 from custom_nets.errors import InputError
 
 LABEL = "label"
+NIFTI = r"\.nii(?:\.gz)?"
 _NOTHING = "(?!)"  # matches no file
 
 
@@ -22,7 +24,7 @@ class Layout:
 
     The patterns are regular expressions for the path relative to the data set's folder, with forward slashes. Their
     named groups tell the case: ``patient`` and, where there are several scans a patient, ``time`` or ``case``; ``part``
-    beginning with "test" marks the official test scans.
+    beginning with "test" marks the official test scans; ``site`` is the hospital or cohort.
 
     Attributes:
         name: what the user types.
@@ -30,6 +32,8 @@ class Layout:
         images: pattern of each modality that the data set has.
         label: pattern of the label.
         raters: how many persons drew labels; ``RATER`` in the label's pattern stands for the number chosen.
+        lesion_masks: labels are masks in which every positive value is lesion, and a scan may have several of them.
+        known_problems: what the data set's users reported about single patients.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Layout:
     images: Mapping[str, re.Pattern[str]]
     label: str
     raters: int = 1
+    lesion_masks: bool = False
+    known_problems: Mapping[str, str] = field(default_factory=dict)
 
     def label_pattern(self, rater: int) -> re.Pattern[str]:
         """The pattern of the labels of one rater, counted from 1."""
@@ -53,15 +59,19 @@ class FoundCase:
         name: unique in the data set.
         patient: the same for all time points of a person.
         images: one file a modality, in channel order.
-        label: the label map, or None for an unlabelled test scan.
+        labels: the label map, several where masks are to be merged; empty for an unlabelled test scan.
         official_test: whether the data set's authors made it a test scan.
+        site: hospital or cohort; an empty string where the data set does not tell.
+        known_problem: what the data set's users reported about it.
     """
 
     name: str
     patient: str
     images: tuple[Path, ...]
-    label: Path | None
+    labels: tuple[Path, ...]
     official_test: bool
+    site: str = ""
+    known_problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,10 @@ class Found:
 
     cases: list[FoundCase] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+    def without_known_problems(self) -> Found:
+        """The same without the cases whose data are reported to be wrong."""
+        return Found([case for case in self.cases if not case.known_problem], self.problems)
 
 
 def find_cases(
@@ -98,15 +112,17 @@ def find_cases(
     if labelled:
         patterns[LABEL] = layout.label_pattern(rater)
     found = Found()
-    for (name, patient, official_test), files in sorted(_grouped(Path(root), patterns).items()):
+    for (name, patient, official_test), group in sorted(_grouped(Path(root), patterns).items()):
+        files = group.files
         with_label = labelled and (LABEL in files or not official_test)
         needed = [*modalities, *([LABEL] if with_label else [])]
         faults = list(_faults(name, needed, files, layout))
         found.problems.extend(faults)
         if not faults:
-            label = files[LABEL][0] if with_label else None
+            labels = tuple(files[LABEL]) if with_label else ()
             images = tuple(files[modality][0] for modality in modalities)
-            found.cases.append(FoundCase(name, patient, images, label, official_test))
+            known = layout.known_problems.get(patient.lower(), "")
+            found.cases.append(FoundCase(name, patient, images, labels, official_test, group.site, known))
     return found
 
 
@@ -135,7 +151,12 @@ def detect_layout(
     return best
 
 
-def general_layout(patterns: Mapping[str, str], labelled: bool = True) -> Layout:
+def modality_patterns(frame: str, files: Mapping[str, str]) -> dict[str, re.Pattern[str]]:
+    """A pattern for each modality: ``FILE`` in ``frame`` replaced by what the modality's files are called."""
+    return {name: re.compile(frame.replace("FILE", file), re.IGNORECASE) for name, file in files.items()}
+
+
+def general_layout(patterns: Mapping[str, str], labelled: bool = True, lesion_masks: bool = False) -> Layout:
     """A layout from the user's own glob patterns.
 
     ``*`` and ``?`` match within a folder name, ``**`` across folders, ``{case}`` and ``{patient}`` stand for the names;
@@ -144,6 +165,7 @@ def general_layout(patterns: Mapping[str, str], labelled: bool = True) -> Layout
     Args:
         patterns: modality (or ``label``) to pattern, relative to the data set's folder.
         labelled: whether a pattern for the labels is needed.
+        lesion_masks: as in ``Layout``.
 
     Returns:
         The layout.
@@ -167,7 +189,8 @@ def general_layout(patterns: Mapping[str, str], labelled: bool = True) -> Layout
     compiled = {role: _from_glob(str(pattern)) for role, pattern in patterns.items()}
     expects = ", ".join(f"{role}: {pattern}" for role, pattern in patterns.items())
     images = {role: re.compile(pattern) for role, pattern in compiled.items() if role != LABEL}
-    return Layout("general", expects, images, f"(?-i:{compiled.get(LABEL, _NOTHING)})")
+    label = f"(?-i:{compiled.get(LABEL, _NOTHING)})"
+    return Layout("general", expects, images, label, lesion_masks=lesion_masks)
 
 
 def _from_glob(pattern: str) -> str:
@@ -188,14 +211,24 @@ def _from_glob(pattern: str) -> str:
 _Key = tuple[str, str, bool]
 
 
-def _grouped(root: Path, patterns: Mapping[str, re.Pattern[str]]) -> dict[_Key, dict[str, list[Path]]]:
-    """All files that match, by case and then by role (a modality or the label)."""
-    groups: dict[_Key, dict[str, list[Path]]] = {}
+@dataclass
+class _Group:
+    """The files of one case by role (a modality or the label), and its site."""
+
+    site: str
+    files: dict[str, list[Path]] = field(default_factory=dict)
+
+
+def _grouped(root: Path, patterns: Mapping[str, re.Pattern[str]]) -> dict[_Key, _Group]:
+    """All files that match, by case; masks that were merged by an earlier call are left out."""
+    groups: dict[_Key, _Group] = {}
     for path in _files(root):
         relative = path.relative_to(root).as_posix()
         for role, pattern in patterns.items():
-            if match := pattern.fullmatch(relative):
-                groups.setdefault(_key(match.groupdict()), {}).setdefault(role, []).append(path)
+            if (match := pattern.fullmatch(relative)) and not (role == LABEL and made_here(path)):
+                said = match.groupdict()
+                group = groups.setdefault(_key(said), _Group(said.get("site") or ""))
+                group.files.setdefault(role, []).append(path)
     return groups
 
 
@@ -225,6 +258,11 @@ def _faults(name: str, needed: Sequence[str], files: Mapping[str, list[Path]], l
             there = ", ".join(role for role in files if files[role])
             advice = f"bring it to its place ({layout.expects}), or leave the case out with --skip_broken"
             yield Problem(name, "", f"no {role} file (found only {there})", advice)
-        elif len(candidates) > 1:
+        elif len(candidates) > 1 and not (role == LABEL and layout.lesion_masks and _differ_in_name(candidates)):
             advice = "keep one of them, point to the folder that holds one, or give patterns"
             yield Problem(name, str(candidates[0]), f"{len(candidates)} files for {role}, also {candidates[1]}", advice)
+
+
+def _differ_in_name(paths: Sequence[Path]) -> bool:
+    """False for copies of one mask in several folders, or compressed and not."""
+    return len({path.name.split(".nii")[0].lower() for path in paths}) == len(paths)

@@ -26,6 +26,7 @@ def check_training(
     *,
     spacing: Sequence[float] | None = None,
     affine_tolerance_mm: float = AFFINE_TOLERANCE_MM,
+    bright: tuple[float, float] | None = None,
     progress: bool = True,
 ) -> list[Problem]:
     """Check the data list and every training and validation file. Each file is read once.
@@ -38,6 +39,8 @@ def check_training(
         patch_size: the training patch in voxels along R, A, S; a smaller volume gives a warning.
         spacing: voxel size in mm to which the bundle resamples; None = as stored.
         affine_tolerance_mm: how far apart two files of a case may put a corner of the volume, in mm.
+        bright: range in which the network expects the 99.9th percentile of an image; outside of it is a warning.
+            None = not computed.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -48,7 +51,7 @@ def check_training(
     """
     _check_order(dataset_dir, datalist, modalities)
     cases = [*load_section(dataset_dir, datalist, "training"), *load_section(dataset_dir, datalist, "validation")]
-    options = CheckOptions(patch_size, spacing, affine_tolerance_mm=affine_tolerance_mm)
+    options = CheckOptions(patch_size, spacing, affine_tolerance_mm=affine_tolerance_mm, bright=bright)
     return _warnings(check_cases(cases, modalities, labels, options, progress=progress), dataset_dir)
 
 
@@ -60,6 +63,7 @@ def check_inference(
     *,
     section: str = "testing",
     affine_tolerance_mm: float = AFFINE_TOLERANCE_MM,
+    bright: tuple[float, float] | None = None,
     progress: bool = True,
 ) -> list[Problem]:
     """Check the data list and every file of the section that is to be segmented or evaluated.
@@ -71,6 +75,8 @@ def check_inference(
         labels: the values that a label may hold, for an evaluation; None = labels are neither needed nor read.
         section: ``"testing"``, or another section.
         affine_tolerance_mm: how far apart two files of a case may put a corner of the volume, in mm.
+        bright: range in which the network expects the 99.9th percentile of an image; outside of it is a warning.
+            None = not computed.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -81,7 +87,7 @@ def check_inference(
     """
     _check_order(dataset_dir, datalist, modalities)
     cases: list[Case] = load_section(dataset_dir, datalist, section, labelled=labels is not None)
-    options = CheckOptions(empty_label=None, affine_tolerance_mm=affine_tolerance_mm)
+    options = CheckOptions(empty_label=None, affine_tolerance_mm=affine_tolerance_mm, bright=bright)
     return _warnings(check_cases(cases, modalities, labels, options, progress=progress), dataset_dir)
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is trained on, who is validated on, who is tested on: by patient, with the lesion loads spread evenly."""
+"""Who is trained on, who is validated on, who is tested on: by patient, with sites and lesion loads spread evenly."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,19 +19,22 @@ def split_by_patient(
     volumes: Sequence[float],
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> list[str]:
     """Split cases into training, validation and testing.
 
     All cases of a patient stay together. Patients are sorted by their mean lesion volume, shuffled within quarters of
     that order (larger strata where patients are few) and dealt out, so that each part gets its share of small and of
-    large lesion loads. The result does not depend on the order of the cases. A part with a positive fraction gets at
-    least one patient.
+    large lesion loads. With ``groups`` the dealing also gives each part its share of each group, as nearly as the whole
+    numbers of patients allow. The result does not depend on the order of the cases. A part with a positive fraction
+    gets at least one patient.
 
     Args:
         patients: the patient of each case.
         volumes: the lesion volume of each case, in any unit.
         fractions: shares of the patients for training, validation, testing; they add up to 1.
         seed: another seed gives another split.
+        groups: the site or cohort of each case; None = all are of one.
 
     Returns:
         ``"training"``, ``"validation"`` or ``"testing"`` for each case.
@@ -49,11 +52,17 @@ def split_by_patient(
             f"{len(order)} patient(s) cannot be split into {parts} parts: add patients, or set a share to 0, "
             "such as --fractions 0.5,0.5,0"
         )
-    part_of = dict(zip(order, _dealt(_quotas(len(order), fractions)), strict=True))
+    part_of = _dealt(order, _quotas(len(order), fractions), _group_of(patients, groups))
     return [PARTS[part_of[patient]] for patient in patients]
 
 
-def folds_by_patient(patients: Sequence[str], volumes: Sequence[float], folds: int, seed: int = 0) -> list[int]:
+def folds_by_patient(
+    patients: Sequence[str],
+    volumes: Sequence[float],
+    folds: int,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> list[int]:
     """Split cases into folds for cross-validation; every patient is in exactly one fold.
 
     Patients are stratified as in ``split_by_patient``; the numbers of patients of two folds differ by at most 1.
@@ -63,6 +72,7 @@ def folds_by_patient(patients: Sequence[str], volumes: Sequence[float], folds: i
         volumes: the lesion volume of each case, in any unit.
         folds: number of folds, at least 2.
         seed: another seed gives another split.
+        groups: the site or cohort of each case; None = all are of one.
 
     Returns:
         The fold, 0 to ``folds`` - 1, in which each case is validated.
@@ -73,7 +83,7 @@ def folds_by_patient(patients: Sequence[str], volumes: Sequence[float], folds: i
     order = _stratified_order(patients, volumes, max(folds, 1), seed)
     if not 2 <= folds <= len(order):
         raise InputError(f"folds is {folds}: give a number from 2 to the number of patients, {len(order)}")
-    fold_of = dict(zip(order, _dealt(_quotas(len(order), [1 / folds] * folds)), strict=True))
+    fold_of = _dealt(order, _quotas(len(order), [1 / folds] * folds), _group_of(patients, groups))
     return [fold_of[patient] for patient in patients]
 
 
@@ -106,14 +116,26 @@ def _quotas(patients: int, fractions: Sequence[float]) -> list[int]:
     return quotas
 
 
-def _dealt(quotas: Sequence[int]) -> list[int]:
-    """The part of each place in the order: always the part that is farthest behind its share so far."""
-    total, given, parts = sum(quotas), [0] * len(quotas), list[int]()
-    for place in range(1, total + 1):
+def _group_of(patients: Sequence[str], groups: Sequence[str] | None) -> dict[str, str]:
+    """The group of each patient; who was scanned at several sites counts at the first by name."""
+    group_of: dict[str, str] = {}
+    for patient, group in zip(patients, groups or [""] * len(patients), strict=True):
+        group_of[patient] = min(group, group_of.get(patient, group))
+    return group_of
+
+
+def _dealt(order: Sequence[str], quotas: Sequence[int], group_of: Mapping[str, str]) -> dict[str, int]:
+    """The part of each patient: always the part that is farthest behind its share so far, of all and of the group."""
+    total, given, parts = sum(quotas), [0] * len(quotas), dict[str, int]()
+    given_in = {group: [0] * len(quotas) for group in group_of.values()}
+    for place, patient in enumerate(order, start=1):
+        of_group = given_in[group_of[patient]]
+        both = place + sum(of_group) + 1
         open_parts = [part for part, quota in enumerate(quotas) if given[part] < quota]
-        part = max(open_parts, key=lambda p: quotas[p] * place / total - given[p])
+        part = max(open_parts, key=lambda p: quotas[p] * both / total - given[p] - of_group[p])
         given[part] += 1
-        parts.append(part)
+        of_group[part] += 1
+        parts[patient] = part
     return parts
 
 

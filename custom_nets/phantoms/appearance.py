@@ -37,6 +37,7 @@ def scan(
     rng: np.random.Generator,
     *,
     noise: float,
+    brightest: tuple[float, float] | None = None,
 ) -> NDArray[np.int16]:
     """Return the image of one sequence: contrast, blur, shading, noise and scale.
 
@@ -47,6 +48,7 @@ def scan(
         means: signal of every tissue, relative to the one that counts as 1.
         rng: source of randomness.
         noise: standard deviation of the noise in each of the two receiver channels, relative to signal 1.
+        brightest: bounds of the 99.9th percentile of the voxels inside; left out, signal 1 is shown as 200 to 900.
 
     Returns:
         The image, of the grid's shape; every voxel inside is at least 1.
@@ -63,8 +65,11 @@ def scan(
             noise * rng.standard_normal(len(signal), np.float32),
         )
     )
+    scale = np.exp(rng.uniform(*np.log(brightest or (200, 900))))
+    if brightest is not None:
+        scale /= np.percentile(noisy, 99.9)
     image = np.zeros(grid.shape, np.int16)
-    image[inside] = np.clip(np.rint(noisy * np.exp(rng.uniform(np.log(200), np.log(900)))), 1, 32767)
+    image[inside] = np.clip(np.rint(noisy * scale), 1, 32767)
     return image
 
 

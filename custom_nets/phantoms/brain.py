@@ -84,7 +84,7 @@ class Brain:
     def outline(self, points: Array) -> Array:
         """Signed distance to the outline of the whole brain, mm, positive inside: (N,)."""
         return smooth_union(
-            smooth_union(_cerebrum(points), _cerebellum(points), 5), tube(points, _STEM, (1.1, 0.95, 1)), 5
+            smooth_union(_cerebrum(points), cerebellum(points), 5), tube(points, _STEM, (1.1, 0.95, 1)), 5
         )
 
     def ventricle(self, points: Array) -> Array:
@@ -167,7 +167,7 @@ class Brain:
         depth = np.full(points.shape[1], -9, np.float32)
         near = np.flatnonzero((points[2] < 2) & (points[1] < -20))
         points = points[:, near]
-        depth[near] = outline = _cerebellum(points)
+        depth[near] = outline = cerebellum(points)
         paint(shares, "csf", coverage(depth + 1.2, width))
         arm, height = -(points[1] + 46), points[2] + 32
         radius = np.hypot(arm, height)
@@ -183,7 +183,7 @@ class Brain:
     def _paint_stem(self, shares: Shares, points: Array, width: float) -> None:
         stem = tube(points, _STEM, (1.1, 0.95, 1))
         below = points[2] < -10
-        paint(shares, "csf", coverage(stem + 1.5, width) * (below & (_cerebellum(points) < 0)))
+        paint(shares, "csf", coverage(stem + 1.5, width) * (below & (cerebellum(points) < 0)))
         stem = np.maximum(stem, tube(mirrored(points), _PEDUNCLE))
         paint(shares, "stem", coverage(stem, width) * coverage(-4 - points[2], 8))
         paint(shares, "csf", coverage(ellipsoid(points, (0, -43, -33), (7.5, 5, 10)), width))
@@ -206,7 +206,7 @@ def _cerebrum(points: Array) -> Array:
     return smooth_union(-smooth_union(-body, notch, 6), temporal, 5)
 
 
-def _cerebellum(points: Array) -> Array:
+def cerebellum(points: Array) -> Array:
     """Signed distance to the hull of the cerebellum, mm."""
     hull = ellipsoid(points, (0, -63, -34), (50, 32, 22))
     behind = np.clip(-(points[1] + 76) / 8, 0, 1)

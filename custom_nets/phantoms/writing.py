@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from custom_nets.errors import InputError
 from custom_nets.files import write_json, written_whole
 from custom_nets.phantoms.case import Generator, PhantomCase
 from custom_nets.phantoms.ms_brain import MS_BRAIN
-from custom_nets.registry import Bundle, bundle
+from custom_nets.phantoms.stroke_brain import STROKE_BRAIN
+from custom_nets.registry import bundle
 
 #: Bundle name -> how its phantoms are made. A new bundle adds one line.
 GENERATORS: dict[str, Generator] = {
     "rsanet": MS_BRAIN,
+    "zoom_resunet": STROKE_BRAIN,
 }
 DATALIST = "datalist.json"
 LEAST_CASES = 3
@@ -74,7 +76,7 @@ def write_dataset(
         directory: where to write; made if it is not there.
         cases: number of cases, at least 3.
         seed: whole number from 0 upwards.
-        spacing: edge of the cubic voxels in mm; left out, the domain's own (rsanet: 1.5).
+        spacing: edge of the cubic voxels in mm; left out, the domain's own (rsanet: 1.5, zoom_resunet: 2).
         shape: voxels along x, y, z; left out, as few as hold the body.
         overwrite: replace the data list of another data set, and files of the same name.
         progress: show a progress bar on stderr.
@@ -91,13 +93,20 @@ def write_dataset(
             raise InputError(f"{option} is {value!r}: give a whole number from {least} upwards")
     grid, facts, root = generator.grid(spacing, shape), bundle(name), Path(directory)
     recipe = {"bundle": name, "cases": cases, "seed": seed, "spacing": list(grid.spacing), "shape": list(grid.shape)}
-    _check_free(root, recipe, overwrite)
+    check_free(root, recipe, overwrite)
     width = max(2, len(str(cases)))
     entries = []
     for index in tqdm(range(1, cases + 1), desc=f"{name} demo data", unit="case", disable=not progress):
         case = generator.make(np.random.default_rng([seed, index]), grid)
-        entries.append(_write_case(root, f"c{index:0{width}d}", case, facts))
-    return write_json(root / DATALIST, _content(facts, recipe, entries))
+        entries.append(write_case(root, f"c{index:0{width}d}", case, facts.modalities))
+    header = {
+        "name": f"{name} demo data",
+        "description": "Synthetic volumes painted by a program: they show that a pipeline runs, not how well it does",
+        "licence": "Apache-2.0",
+        "recipe": recipe,
+    }
+    content = datalist_content(header, facts.modalities, facts.labels, entries, split_counts(cases))
+    return write_json(root / DATALIST, content)
 
 
 def split_counts(cases: int) -> tuple[int, int, int]:
@@ -106,14 +115,17 @@ def split_counts(cases: int) -> tuple[int, int, int]:
     return cases - validation - testing, validation, testing
 
 
-def _generator(name: str) -> Generator:
-    if name not in GENERATORS:
-        raise InputError(f"there are no demo data for {name!r}: choose one of {', '.join(GENERATORS)}")
-    return GENERATORS[name]
+def check_free(root: Path, recipe: dict[str, Any], overwrite: bool) -> None:
+    """Refuse a folder that holds a data list of anything but the same data set.
 
+    Args:
+        root: the folder.
+        recipe: what the data set is made of, as its list keeps it.
+        overwrite: whether another list may be replaced.
 
-def _check_free(root: Path, recipe: dict[str, Any], overwrite: bool) -> None:
-    """Refuse a folder that holds a data list of anything but the same phantoms."""
+    Raises:
+        InputError: there is another list, or a file in place of the folder.
+    """
     if root.exists() and not root.is_dir():
         raise InputError(f"{root} is a file: give a folder for the demo data")
     path = root / DATALIST
@@ -127,15 +139,50 @@ def _check_free(root: Path, recipe: dict[str, Any], overwrite: bool) -> None:
         raise InputError(f"{path} belongs to another data set: give an empty folder, or --overwrite to replace it")
 
 
-def _write_case(root: Path, stem: str, case: PhantomCase, facts: Bundle) -> dict[str, Any]:
-    """Write one case; return its entry of the data list, images in the order of the bundle's metadata."""
+def write_case(root: Path, stem: str, case: PhantomCase, modalities: Sequence[str]) -> dict[str, Any]:
+    """Write one case's volumes into ``root``; return its entry of the data list, images in the order given."""
     images = []
-    for modality in facts.modalities:
+    for modality in modalities:
         images.append(f"{stem}_{modality.lower()}.nii.gz")
         _write_volume(root / images[-1], case.images[modality], case.affine)
     label = f"{stem}_label.nii.gz"
     _write_volume(root / label, case.label, case.affine)
     return {"image": images, "label": label}
+
+
+def datalist_content(
+    header: dict[str, Any],
+    modalities: Sequence[str],
+    labels: Mapping[int, str],
+    entries: list[dict[str, Any]],
+    counts: tuple[int, int, int],
+) -> dict[str, Any]:
+    """Return the content of ``datalist.json``.
+
+    Args:
+        header: the keys before the house's own, such as ``name`` and ``recipe``.
+        modalities: of every case, in order.
+        labels: value of the label map to its name.
+        entries: of the cases, training first, then validation, then testing.
+        counts: number of cases for training, validation and testing.
+    """
+    training, validation, testing = counts
+    return {
+        **header,
+        "modality": {str(index): modality for index, modality in enumerate(modalities)},
+        "labels": {str(value): name for value, name in labels.items()},
+        "numTraining": training,
+        "numTest": testing,
+        "training": entries[:training],
+        "validation": entries[training : training + validation],
+        "testing": entries[training + validation :],
+    }
+
+
+def _generator(name: str) -> Generator:
+    if name not in GENERATORS:
+        raise InputError(f"there are no demo data for {name!r}: choose one of {', '.join(GENERATORS)}")
+    return GENERATORS[name]
 
 
 def _write_volume(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
@@ -144,20 +191,3 @@ def _write_volume(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64])
     with written_whole(path) as temporary:
         # nibabel itself would put the time of day into the gzip header
         temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
-
-
-def _content(facts: Bundle, recipe: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, Any]:
-    training, validation, testing = split_counts(len(entries))
-    return {
-        "name": f"{facts.name} demo data",
-        "description": "Synthetic volumes painted by a program: they show that a pipeline runs, not how well it does",
-        "licence": "Apache-2.0",
-        "recipe": recipe,
-        "modality": {str(index): modality for index, modality in enumerate(facts.modalities)},
-        "labels": {str(value): name for value, name in facts.labels.items()},
-        "numTraining": training,
-        "numTest": testing,
-        "training": entries[:training],
-        "validation": entries[training : training + validation],
-        "testing": entries[training + validation :],
-    }

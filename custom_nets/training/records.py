@@ -36,8 +36,8 @@ def attention_betas(network: nn.Module) -> dict[str, float]:
 class RunRecords:
     """Handler of the trainer: one row an epoch in `metrics.csv`, and `learning_curves.png` drawn from it.
 
-    Columns: epoch, seconds, learning_rate, train_loss (mean over the epoch's batches), every metric of the evaluator
-    as ``val_<name>`` (empty where the epoch was not validated), and what ``extra`` returns. Both files are written
+    Columns: epoch, seconds, learning_rate, train_loss (mean over the epoch's batches), every metric of the trainer as
+    ``train_<name>`` and of the evaluator as ``val_<name>`` (empty where the epoch was not validated), and what ``extra`` returns. Both files are written
     whole by the first process after every epoch. `RunState` attaches the table and keeps its rows.
 
     Args:
@@ -92,6 +92,7 @@ class RunRecords:
             "seconds": round(time.perf_counter() - self._started, 3),
             "learning_rate": self._learning_rate,
             "train_loss": sum(self._losses) / len(self._losses),
+            **{f"train_{name}": float(value) for name, value in engine.state.metrics.items()},
         }
         if self.evaluator is not None and self.evaluator.state.epoch == engine.state.epoch:
             row |= {f"val_{name}": float(value) for name, value in self.evaluator.state.metrics.items()}

@@ -187,7 +187,7 @@ class RunState:
             group["lr"] = rate
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a schedule expects the optimiser to step first
-            for _ in range(content["epoch"]):
+            for _ in range(content["lr_scheduler"]["last_epoch"]):  # its steps, be they epochs or iterations
                 schedule.step()
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from custom_nets.datasets.domains import ISBI2015, LJUBLJANA, MS_LESIONS, MSLESSEG
+from custom_nets.datasets.domains import MS_LESIONS
 from custom_nets.datasets.layouts import Layout, detect_layout, find_cases, general_layout
+from custom_nets.datasets.ms_layouts import ISBI2015, LJUBLJANA, MSLESSEG
 from custom_nets.errors import InputError
 from tests.datasets import trees
 
@@ -28,10 +29,10 @@ def test_mslesseg_tells_the_time_point_from_the_modality(tmp_path: Path) -> None
     second = found.cases[1]
     stem = "MSLesSeg Dataset/train/P1/T2/P1_T2"
     assert names(tmp_path, second.images) == [f"{stem}_T1.nii.gz", f"{stem}_T2.nii.gz", f"{stem}_FLAIR.nii.gz"]
-    assert second.label == tmp_path / f"{stem}_MASK.nii.gz"
+    assert second.labels == (tmp_path / f"{stem}_MASK.nii.gz",)
     assert found.cases[4].images[0].name == "P54_T1.nii.gz"
-    assert found.cases[4].label is not None
-    assert found.cases[5].label is None
+    assert len(found.cases[4].labels) == 1
+    assert found.cases[5].labels == ()
 
 
 def test_mslesseg_from_its_train_folder(tmp_path: Path) -> None:
@@ -49,11 +50,11 @@ def test_isbi2015_raters_and_unlabelled_test_scans(tmp_path: Path, rater: int) -
         ("training02_02", "training02"),
     ]
     assert found.cases[0].official_test
-    assert found.cases[0].label is None
+    assert found.cases[0].labels == ()
     assert [path.name for path in found.cases[1].images] == [
         f"training01_01_{n}_pp.nii" for n in ("mprage", "t2", "flair")
     ]
-    assert found.cases[1].label == tmp_path / f"training/training01/masks/training01_01_mask{rater}.nii"
+    assert found.cases[1].labels == (tmp_path / f"training/training01/masks/training01_01_mask{rater}.nii",)
 
 
 def test_ljubljana_both_namings(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_ljubljana_both_namings(tmp_path: Path) -> None:
         "patient04_T1W_N4_regtoFLAIR_brain.nii.gz",
         "patient04_T1WKS_N4_regtoFLAIR_brain.nii.gz",
     ]
-    assert [case.label.name for case in found.cases if case.label][2:] == [
+    assert [case.labels[0].name for case in found.cases][2:] == [
         "patient03_consensus_gt.nii.gz",
         "patient04_consensus_gt.nii.gz",
     ]

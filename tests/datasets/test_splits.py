@@ -86,6 +86,72 @@ def test_no_wanted_part_is_empty(count: int) -> None:
     assert set(split_by_patient(patients, volumes, (0.5, 0.5, 0.0))) == {"training", "validation"}
 
 
+def sites(sizes: list[int], seed: int) -> tuple[list[str], list[float], list[str]]:
+    """Patients of several sites with one or two visits; the sites' lesions differ in size."""
+    generator = np.random.default_rng(seed)
+    patients, volumes, groups = [], [], []
+    for site, size in enumerate(sizes):
+        typical = generator.normal(1.5, 1)
+        for number in range(size):
+            load = float(np.exp(generator.normal(typical, 1)))
+            for _ in range(1 + number % 2):
+                patients.append(f"{site}-{number}")
+                volumes.append(load)
+                groups.append(f"Site{site}")
+    return patients, volumes, groups
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sizes", [[25] * 9, [4, 8, 15, 16, 23, 42, 9, 31, 11, 6], [8] * 30])
+def test_each_site_and_each_quarter_of_lesion_volume_gives_each_part_its_share(sizes: list[int], seed: int) -> None:
+    patients, volumes, groups = sites(sizes, seed)
+    fractions = (0.77, 0.1, 0.13)
+    part_of = of_patient(patients, split_by_patient(patients, volumes, fractions, seed, groups))
+    volume_of, total = dict(zip(patients, volumes, strict=True)), sum(sizes)
+    ranked = sorted(volume_of, key=lambda patient: volume_of[patient])
+    strata = [[patient for patient in volume_of if patient.startswith(f"{site}-")] for site in range(len(sizes))]
+    strata += [ranked[total * quarter // 4 : total * (quarter + 1) // 4] for quarter in range(4)]
+    for stratum in strata:
+        counts = Counter(part_of[patient] for patient in stratum)
+        for part, fraction in zip(PARTS, fractions, strict=True):
+            assert abs(counts[part] - fraction * len(stratum)) < 2
+    counts = Counter(part_of.values())
+    assert all(abs(counts[part] - share * total) < 1 for part, share in zip(PARTS, fractions, strict=True))
+
+
+def test_without_groups_sites_are_uneven() -> None:
+    """Of 8 patients with up to 2 scans each, one is to be tested."""
+    patients, volumes, groups = sites([8] * 30, 0)
+
+    def worst(parts: list[str]) -> int:
+        tested = Counter(group for part, group in zip(parts, groups, strict=True) if part == "testing")
+        return max(tested.values())
+
+    assert worst(split_by_patient(patients, volumes, (0.75, 0.125, 0.125), 0)) > 3
+    assert worst(split_by_patient(patients, volumes, (0.75, 0.125, 0.125), 0, groups)) <= 3
+
+
+def test_one_site_is_as_none_and_the_order_of_the_cases_does_not_matter() -> None:
+    patients, volumes, groups = sites([9, 14, 20], 1)
+    assert split_by_patient(patients, volumes, seed=2, groups=["A"] * len(patients)) == split_by_patient(
+        patients, volumes, seed=2
+    )
+    shuffled = np.random.default_rng(1).permutation(len(patients))
+    mixed = [[values[i] for i in shuffled] for values in (patients, volumes, groups)]
+    one = split_by_patient(patients, volumes, seed=3, groups=groups)
+    assert [one[i] for i in shuffled] == split_by_patient(mixed[0], mixed[1], seed=3, groups=mixed[2])
+    assert one != split_by_patient(patients, volumes, seed=4, groups=groups)
+
+
+def test_folds_share_out_each_site() -> None:
+    patients, volumes, groups = sites([20, 30, 10], 3)
+    fold_of = of_patient(patients, folds_by_patient(patients, volumes, 5, 1, groups))
+    assert set(Counter(fold_of.values()).values()) == {12}
+    for site, size in enumerate((20, 30, 10)):
+        counts = Counter(fold for patient, fold in fold_of.items() if patient.startswith(f"{site}-"))
+        assert all(abs(counts[fold] - size / 5) < 2 for fold in range(5))
+
+
 @pytest.mark.parametrize("fractions", [(0.7, 0.3), (0.5, 0.5, 0.5), (-0.1, 0.6, 0.5)])
 def test_wrong_fractions(fractions: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match=r"0.7,0.1,0.2"):

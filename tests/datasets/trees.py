@@ -86,6 +86,57 @@ def general(root: Path) -> None:
             write_files(root, [f"{stem}_{name}.nii.gz" for name in MODALITIES], f"masks/{subject}/{visit}_seg.nii.gz")
 
 
+def atlas_r1_1(root: Path) -> None:
+    """Three sites of two subjects with 0/255 masks. The first subject has two time points, its second scan two masks.
+
+    Beside them what the archive holds besides: a template image and a table.
+    """
+    for number in range(6):
+        subject = f"{31768 + number:06d}"
+        for time in ("t01", "t02")[: 1 if number else 2]:
+            stem = f"ATLAS_R1.1/Site{number // 2 + 1}/{subject}/{time}/{subject}"
+            write_files(root, [f"{stem}_t1w_deface_stx.nii.gz"], None)
+            write_label(root / f"{stem}_LesionSmooth_stx.nii.gz", 3 + number, 255)
+            if time == "t02":
+                write_voxels(root / f"{stem}_LesionSmooth_1_stx.nii.gz", second_mask())
+    write_scan(root / "ATLAS_R1.1/standard_mni/MNI152_T1_1mm_stx.nii.gz")
+    (root / "ATLAS_R1.1/ATLAS_Meta-Data_Release_1.1_standard_mni.csv").write_text("INDI Subject ID\n031768\n")
+
+
+def second_mask() -> np.ndarray:
+    """A lesion that shares one voxel with that of ``write_label(path, 3, 255)``."""
+    mask = np.zeros(SHAPE, np.float32)
+    mask[0, 0, 2:5] = 255
+    return mask
+
+
+def atlas_r1_2(root: Path) -> None:
+    """Two cohorts of three subjects, each a folder, masks of 0 and 1; native scans beside them."""
+    for cohort in (3, 5):
+        for subject in (1, 2, 3):
+            scan = f"c{cohort:04d}s{subject:04d}t01"
+            stem = f"standard_mni/c{cohort:04d}/{scan}/{scan}"
+            write_files(root, [f"{stem}_t1w_stx.nii.gz"], f"{stem}_LesionSmooth_stx.nii.gz", 2 * subject)
+            write_scan(root / f"native/{scan}/{scan}_t1w.nii.gz")
+
+
+def atlas_r2_0(root: Path, suffix: str = ".nii.gz") -> None:
+    """Two cohorts of four subjects, the two with known problems among them; two unlabelled test scans."""
+    top, space = "ATLAS_2", "space-MNI152NLin2009aSym"
+    for cohort, subjects in (("r009", (1, 2, 3, 4)), ("r040", (41, 42, 43, 44))):
+        for subject in subjects:
+            name = f"sub-{cohort}s{subject:03d}"
+            stem = f"{top}/Training/{cohort.upper()}/{name}/ses-1/anat/{name}_ses-1_{space}"
+            write_files(root, [f"{stem}_T1w{suffix}"], f"{stem}_label-L_desc-T1lesion_mask{suffix}", subject)
+        (root / f"{top}/Training/{cohort.upper()}/dataset_description.json").write_text("{}")
+    for subject in (1, 2):
+        name = f"sub-r050s{subject:03d}"
+        stem = f"{top}/Testing/R050/{name}/ses-1/anat/{name}_ses-1_{space}"
+        write_files(root, [f"{stem}_T1w{suffix}"], None)
+    write_scan(root / f"{top}/MNI152NLin2009aSym.nii.gz")
+    (root / f"{top}/20211112_ATLAS_2.0_SupplementaryInfo.csv").write_text("subject\n")
+
+
 GENERAL_PATTERNS = {
     **{name: f"**/{{patient}}/{{case}}_{name}.nii.gz" for name in MODALITIES},
     "label": "masks/{patient}/{case}_seg.nii.gz",

@@ -34,3 +34,15 @@ def test_a_scan_has_contrast_an_empty_background_and_the_noise_asked_for(noise: 
     bright = image[10:14, 2:14, 2:14].astype(float)
     step = np.diff(bright, axis=2).std() / np.sqrt(2) / bright.mean()  # next-door voxels differ by noise, hardly else
     assert step == pytest.approx(noise, abs=0.015)
+
+
+def test_the_brightest_voxels_are_put_where_asked() -> None:
+    inside = np.ones(GRID.shape, bool)
+    shares = {"bright": np.ones(inside.sum(), np.float32)}
+    made = [
+        scan(shares, inside, GRID, {"bright": 1.0}, np.random.default_rng(3), noise=0.05, brightest=bounds)
+        for bounds in (None, (99.0, 101.0))
+    ]
+    assert np.percentile(made[0], 99.9) > 200
+    assert np.percentile(made[1], 99.9) == pytest.approx(100, abs=2)
+    assert np.corrcoef(made[0].ravel(), made[1].ravel())[0, 1] > 0.99  # nothing but the scale differs

@@ -24,6 +24,10 @@ def make(root: Path, **options: Any) -> dict[str, Any]:
     return json.loads((root / "datalist.json").read_text())
 
 
+def everyone(content: dict[str, Any]) -> list[dict[str, Any]]:
+    return [case for section in ("training", "validation", "testing") for case in content.get(section, [])]
+
+
 def cases(content: dict[str, Any], section: str) -> list[str]:
     return [case["case"] for case in content.get(section, [])]
 
@@ -58,8 +62,8 @@ def test_official_test_scans(tmp_path: Path) -> None:
     trees.mslesseg(tmp_path)
     assert cases(make(tmp_path), "testing") == ["P54", "P55"]
     content = make(tmp_path, official_test=False, fractions="0.5,0.25,0.25", overwrite=True)
-    everyone = [name for section in ("training", "validation", "testing") for name in cases(content, section)]
-    assert sorted(everyone) == ["P1_T1", "P1_T2", "P2_T1", "P3_T1", "P54"]  # P55 has no label
+    names = [case["case"] for case in everyone(content)]
+    assert sorted(names) == ["P1_T1", "P1_T2", "P2_T1", "P3_T1", "P54"]  # P55 has no label
 
 
 def test_patients_stay_together_and_the_seed_is_kept(tmp_path: Path) -> None:
@@ -134,7 +138,7 @@ def test_broken_cases_are_refused_all_at_once_or_skipped(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["brats"], "domain 'brats' is unknown: use one of ms_lesions"),
+        (["brats"], "domain 'brats' is unknown: use one of ms_lesions, atlas"),
         (
             ["ms_lesions", "--layout", "bids"],
             "layout 'bids' is unknown: use one of auto, mslesseg, isbi2015, ljubljana",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lesion metrics in MONAI: as a cumulative metric, in an evaluator made from a config, and over two processes."""
+"""Lesion metrics in MONAI: as a cumulative metric and in an evaluator made from a config."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor, list_data_collate
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 from custom_nets.errors import InputError
 from custom_nets.metric_handlers import PUBLISHED, LesionMetric
-from custom_nets.metrics import ROW_KEYS, lesion_metrics, summarise
+from custom_nets.metrics import ROW_KEYS, lesion_metrics, summarise_ms
 from tests.recipe import arrays
 
 REF, PRED = (torch.as_tensor(arrays("rsanet")[f"mask_{name}"].astype("uint8")) for name in ("ref", "pred"))
@@ -121,7 +120,7 @@ def test_evaluator_of_a_config_stores_the_means_and_writes_the_tables(tmp_path: 
     engine = parser.get_parsed_content("evaluator")
     for _ in range(2):  # a second validation starts afresh
         engine.run()
-    means = summarise([lesion_metrics(*pair, spacing=SPACING) for pair in pairs])["metrics"]
+    means = summarise_ms([lesion_metrics(*pair, spacing=SPACING) for pair in pairs])["metrics"]
     assert engine.state.best_metric == engine.state.metrics["lesion_f1"] == pytest.approx(means["lf1"]["mean"])
     assert {name: engine.state.metrics[name] for name in PUBLISHED} == {
         name: pytest.approx(means[key]["mean"]) for name, key in PUBLISHED.items()
@@ -137,22 +136,3 @@ def test_validation_during_training_writes_nothing(tmp_path: Path, monkeypatch: 
     engine = ConfigParser({"dataloader": batches([(PRED, REF)]), **evaluator(None)}).get_parsed_content("evaluator")
     engine.run()
     assert engine.state.metrics["lesion_f1"] > 0 and not list(tmp_path.iterdir())
-
-
-def evaluate_share(rank: int, folder: Path) -> None:
-    """One of two processes with unequal shares: rank 0 has two cases, rank 1 has one."""
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2)
-    share = batches([(PRED, REF), (REF, REF)] if rank == 0 else [(PRED, torch.zeros_like(REF))])
-    engine = ConfigParser({"dataloader": share, **evaluator(folder)}).get_parsed_content("evaluator")
-    engine.run()
-    (folder / f"metrics{rank}.json").write_text(json.dumps(engine.state.metrics))
-    dist.destroy_process_group()
-
-
-def test_two_processes_agree_on_the_means_of_all_cases(tmp_path: Path) -> None:
-    multiprocessing.spawn(evaluate_share, args=(tmp_path,), nprocs=2)
-    first, second = (json.loads((tmp_path / f"metrics{rank}.json").read_text()) for rank in (0, 1))
-    expected = [lesion_metrics(*pair) for pair in ((PRED, REF), (REF, REF), (PRED, torch.zeros_like(REF)))]
-    assert first == second
-    assert first["lesion_f1"] == pytest.approx(sum(row["lf1"] for row in expected) / 3)
-    assert len((tmp_path / "metrics_per_case.csv").read_text().splitlines()) == 1 + 3

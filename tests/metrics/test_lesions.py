@@ -18,7 +18,7 @@ from custom_nets.metrics import (
     ROW_KEYS,
     isbi2015_score,
     lesion_metrics,
-    summarise,
+    summarise_ms,
     volume_correlation,
     write_reports,
 )
@@ -115,13 +115,13 @@ def test_isbi_score_is_the_weighted_sum() -> None:
 def test_isbi_score_does_not_exist_without_a_correlation(count: int) -> None:
     rows = [lesion_metrics(PRED, REF)] * count
     assert np.isnan(isbi2015_score(rows)).all()
-    assert summarise(rows)["metrics"]["isbi2015_score"] == {"mean": None, "std": None, "n": 0, "left_out": count}
+    assert summarise_ms(rows)["metrics"]["isbi2015_score"] == {"mean": None, "std": None, "n": 0, "left_out": count}
 
 
 def test_summary_leaves_infinity_out_and_counts_it() -> None:
     rows = cases()
     assert math.isinf(rows[2]["volume_difference"])
-    summary = summarise(rows)
+    summary = summarise_ms(rows)
     finite = [row["volume_difference"] for row in rows[:2]]
     assert summary["cases"] == 3
     assert summary["metrics"]["volume_difference"] == {
@@ -135,7 +135,7 @@ def test_summary_leaves_infinity_out_and_counts_it() -> None:
 
 def test_summary_pools_the_lesions_of_a_class_over_cases() -> None:
     rows = cases()
-    medium = summarise(rows)["lesion_volume_classes"]["medium"]
+    medium = summarise_ms(rows)["lesion_volume_classes"]["medium"]
     detected, total = (sum(row[f"{key}_medium"] for row in rows) for key in ("n_ref_detected", "n_ref"))
     true, predicted = (sum(row[f"{key}_medium"] for row in rows) for key in ("n_pred_true", "n_pred"))
     assert (medium["from_mm3"], medium["below_mm3"]) == (10.0, 100.0)
@@ -144,18 +144,18 @@ def test_summary_pools_the_lesions_of_a_class_over_cases() -> None:
 
 
 def test_class_without_lesions_has_no_rate() -> None:
-    empty = summarise([lesion_metrics(NOTHING, NOTHING)])["lesion_volume_classes"]["large"]
+    empty = summarise_ms([lesion_metrics(NOTHING, NOTHING)])["lesion_volume_classes"]["large"]
     assert (empty["ltpr"], empty["lppv"], empty["lf1"], empty["below_mm3"]) == (None, None, None, None)
 
 
 def test_summary_of_no_case_is_refused() -> None:
     with pytest.raises(InputError, match="datalist"):
-        summarise([])
+        summarise_ms([])
 
 
 def test_reports_hold_every_case_and_standard_json(tmp_path: Path) -> None:
     rows = [{"case": f"patient{index}", **row} for index, row in enumerate(cases())]
-    table, summary = write_reports(rows, tmp_path / "new")
+    table, summary = write_reports(rows, summarise_ms(rows), tmp_path / "new")
     with table.open(newline="") as file:
         read = list(csv.DictReader(file))
     assert [row["case"] for row in read] == ["patient0", "patient1", "patient2"]
@@ -165,4 +165,4 @@ def test_reports_hold_every_case_and_standard_json(tmp_path: Path) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    assert json.loads(summary.read_text(), parse_constant=refuse) == summarise(rows)
+    assert json.loads(summary.read_text(), parse_constant=refuse) == summarise_ms(rows)

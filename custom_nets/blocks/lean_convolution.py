@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ReLU, group norm and 3x3x3 convolution in a row, with one tensor kept for the backward pass in place of three.
+
+Autograd keeps the input of a norm, the output of a ReLU and the input of a convolution. Here the input of the norm
+alone is kept; what follows from it by a norm and a ReLU is computed again when the gradient needs it, which costs a
+fraction of the convolution. Without gradients, while being exported or scripted, the plain operations run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+_EPSILON = 1e-5
+_ONES, _ZEROS = [1, 1, 1], [0, 0, 0]
+
+
+def relu_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve the rectified ``x``: conv(ReLU(x)), kernel 3, padding 1.
+
+    Args:
+        x: N x C x D x H x W; kept for the backward pass, its rectified copy is not.
+        weight: C' x C x 3 x 3 x 3.
+        bias: C' or None.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
+        if _recorded(x, weight):
+            return _ReLUConvolution.apply(x, weight, bias)
+    return F.conv3d(F.relu(x), weight, bias, padding=1)
+
+
+def norm_relu_convolution(
+    x: Tensor, scale: Tensor, shift: Tensor, groups: int, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Convolve the normed and rectified ``x``: conv(ReLU(GroupNorm(x))), kernel 3, padding 1, eps 1e-5.
+
+    Args:
+        x: N x C x D x H x W; kept for the backward pass.
+        scale: of the norm, C.
+        shift: of the norm, C.
+        groups: of the norm.
+        weight: C' x C x 3 x 3 x 3.
+        bias: C' or None.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if _recorded(x, weight):
+            return _NormReLUConvolution.apply(x, scale, shift, groups, weight, bias)
+    return F.conv3d(F.relu_(F.group_norm(x, groups, scale, shift, 1e-5)), weight, bias, padding=1)
+
+
+def norm_relu_sum(x: Tensor, scale: Tensor, shift: Tensor, groups: int, identity: Tensor) -> Tensor:
+    """Add ``identity`` onto the last channels of ReLU(GroupNorm(x)); no padded copy of the identity is made.
+
+    Args:
+        x: N x C x D x H x W; kept for the backward pass.
+        scale: of the norm, C.
+        shift: of the norm, C.
+        groups: of the norm.
+        identity: N x K x D x H x W, K <= C.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102
+        if _recorded(x, scale):
+            return _NormReLUSum.apply(x, scale, shift, groups, identity)
+    out = F.relu_(F.group_norm(x, groups, scale, shift, 1e-5))
+    if torch.is_grad_enabled():  # a graph that is exported: autograd keeps the ReLU's result
+        return out + F.pad(identity, [0, 0, 0, 0, 0, 0, out.shape[1] - identity.shape[1], 0])
+    out[:, out.shape[1] - identity.shape[1] :] += identity
+    return out
+
+
+def channels_last_on_cpu(x: Tensor) -> Tensor:
+    """Lay channels side by side in memory on a CPU, where oneDNN then need not reorder; else return ``x``.
+
+    3x3x3 convolutions of 32 channels take three quarters of their time this way (forward and backward, 64³ voxels).
+    CUDA's group norm would copy it back.
+    """
+    return x.contiguous(memory_format=torch.channels_last_3d) if x.device.type == "cpu" else x
+
+
+def _recorded(x: Tensor, weight: Tensor) -> bool:
+    """True in a training step, as opposed to inference and to the making of another form of the network."""
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return False
+    return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+
+
+def _normed(x: Tensor, scale: Tensor, shift: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Group norm with its means and reciprocal deviations; in float32 where the device has no mixed kernel."""
+    x = _for_norm(x, scale)
+    return torch.native_group_norm(x, scale, shift, x.shape[0], x.shape[1], x[0, 0].numel(), groups, _EPSILON)
+
+
+def _for_norm(x: Tensor, scale: Tensor) -> Tensor:
+    return x if x.device.type == "cpu" else x.to(scale.dtype)
+
+
+def _norm_backward(
+    gradient: Tensor, x: Tensor, mean: Tensor, deviation: Tensor, scale: Tensor, groups: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    values = _for_norm(x, scale)
+    layout = torch.channels_last_3d if values.is_contiguous(memory_format=torch.channels_last_3d) else None
+    gradient = gradient.to(values.dtype).contiguous(memory_format=layout or torch.contiguous_format)
+    by_x, by_scale, by_shift = torch.ops.aten.native_group_norm_backward(
+        gradient, values, mean, deviation, scale, x.shape[0], x.shape[1], x[0, 0].numel(), groups, [True, True, True]
+    )
+    return by_x.to(x.dtype), by_scale, by_shift
+
+
+def _convolution_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, has_bias: bool, needs_x: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients by input, weight and bias in the type of ``gradient``, which is that of the forward pass."""
+    x, cast = x.to(gradient.dtype), weight.to(gradient.dtype)
+    by_x, by_weight, by_bias = torch.ops.aten.convolution_backward(
+        gradient, x, cast, [len(weight)], _ONES, _ONES, _ONES, False, _ZEROS, 1, [needs_x, True, has_bias]
+    )
+    return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype) if has_bias else None
+
+
+def _relu_backward_(gradient: Tensor, result: Tensor) -> Tensor:
+    """Set ``gradient`` to 0, in place, where the ReLU's ``result`` (or its input) is not positive."""
+    return torch.ops.aten.threshold_backward.grad_input(gradient, result, 0, grad_input=gradient)
+
+
+class _ReLUConvolution(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return F.conv3d(F.relu(x), weight, bias, padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x = ctx.needs_input_grad[0]
+        by_x, by_weight, by_bias = _convolution_backward(gradient, F.relu(x), weight, ctx.has_bias, needs_x)
+        return _relu_backward_(by_x.to(x.dtype), x) if needs_x else None, by_weight, by_bias
+
+
+class _NormReLUConvolution(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: int, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        activated, mean, deviation = _normed(x, scale, shift, groups)
+        ctx.save_for_backward(x, scale, shift, mean, deviation, weight)
+        ctx.groups, ctx.has_bias = groups, bias is not None
+        return F.conv3d(activated.relu_(), weight, bias, padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        x, scale, shift, mean, deviation, weight = ctx.saved_tensors
+        activated = _normed(x, scale, shift, ctx.groups)[0].relu_()
+        by_activated, by_weight, by_bias = _convolution_backward(gradient, activated, weight, ctx.has_bias, True)
+        by_normed = _relu_backward_(by_activated.to(activated.dtype), activated)
+        del activated, by_activated
+        by_x, by_scale, by_shift = _norm_backward(by_normed, x, mean, deviation, scale, ctx.groups)
+        return by_x, by_scale, by_shift, None, by_weight, by_bias
+
+
+class _NormReLUSum(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: int, identity: Tensor) -> Tensor:
+        out, mean, deviation = _normed(x, scale, shift, groups)
+        ctx.save_for_backward(x, scale, shift, mean, deviation)
+        ctx.groups, ctx.kept = groups, out.shape[1] - identity.shape[1]
+        out.relu_()[:, ctx.kept :] += identity
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        x, scale, shift, mean, deviation = ctx.saved_tensors
+        by_normed = _normed(x, scale, shift, ctx.groups)[0]
+        torch.ops.aten.threshold_backward.grad_input(gradient, by_normed, 0, grad_input=by_normed)
+        by_x, by_scale, by_shift = _norm_backward(by_normed, x, mean, deviation, scale, ctx.groups)
+        return by_x, by_scale, by_shift, None, gradient[:, ctx.kept :]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the 3D-ResU-Net: res3dblock, its form that joins two maps, and the upsampling unit."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from custom_nets.blocks.lean_convolution import (
+    channels_last_on_cpu,
+    norm_relu_convolution,
+    norm_relu_sum,
+    relu_convolution,
+)
+
+
+class Res3dBlock(nn.Module):
+    """res3dblock: r = ReLU, conv, norm, ReLU, conv, norm, ReLU; then the identity is added, and nothing follows.
+
+    The identity has no parameters. Where channels grow from C to C', it is added onto the last C of them; where they
+    shrink, its last C' channels are added: y_c = r_c + x_(c + C - C').
+
+    Args:
+        in_channels: C.
+        out_channels: C', a multiple of ``num_groups``.
+        num_groups: of the group norms.
+        use_bias: of the convolutions.
+
+    Shape:
+        N x C x D x H x W -> N x C' x D x H x W.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, num_groups: int = 8, use_bias: bool = True) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1, bias=use_bias)
+        self.gn1 = nn.GroupNorm(num_groups, out_channels)
+        self.conv2 = nn.Conv3d(out_channels, out_channels, kernel_size=3, padding=1, bias=use_bias)
+        self.gn2 = nn.GroupNorm(num_groups, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block."""
+        out = channels_last_on_cpu(relu_convolution(x, self.conv1.weight, self.conv1.bias))
+        return self.finish(out, x[:, max(x.shape[1] - out.shape[1], 0) :])
+
+    def finish(self, x: Tensor, identity: Tensor) -> Tensor:
+        """All that follows the first convolution; ``identity`` has no more channels than the block's output."""
+        gn1, gn2 = self.gn1, self.gn2
+        x = norm_relu_convolution(x, gn1.weight, gn1.bias, gn1.num_groups, self.conv2.weight, self.conv2.bias)
+        return norm_relu_sum(x, gn2.weight, gn2.bias, gn2.num_groups, identity)
+
+
+class JoiningBlock(Res3dBlock):
+    """The res3dblock of (upsampled, skip), C' channels each, that never holds the two side by side.
+
+    The first convolution takes them apart: conv(cat(u, s)) = conv_u(u) + conv_s(s). Of the 2C' channels of the identity
+    the last C' are left, which is the skip itself.
+
+    Args:
+        channels: C'.
+        num_groups: of the group norms.
+        use_bias: of the convolutions.
+
+    Shape:
+        upsampled and skip, both N x C' x D x H x W -> N x C' x D x H x W.
+    """
+
+    def __init__(self, channels: int, num_groups: int = 8, use_bias: bool = True) -> None:
+        super().__init__(2 * channels, channels, num_groups, use_bias)
+
+    def forward(self, upsampled: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]
+        """Join both; ``upsampled`` comes out of a ReLU, so that the block's first one would not change it."""
+        weight_upsampled, weight_skip = self.conv1.weight.chunk(2, dim=1)
+        of_skip = relu_convolution(skip, weight_skip, self.conv1.bias)
+        of_upsampled = F.conv3d(upsampled, weight_upsampled, padding=1)
+        out = of_skip + of_upsampled if torch.is_grad_enabled() else of_skip.add_(of_upsampled)
+        return self.finish(out, skip)
+
+
+class UpsamplingUnit(nn.Sequential):
+    """Transposed convolution (kernel 2, stride 2), group norm, ReLU: twice the size.
+
+    Shape:
+        N x C x D x H x W -> N x C' x 2D x 2H x 2W.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, num_groups: int = 8, use_bias: bool = True) -> None:
+        super().__init__(
+            nn.ConvTranspose3d(in_channels, out_channels, kernel_size=2, stride=2, bias=use_bias),
+            nn.GroupNorm(num_groups, out_channels),
+            nn.ReLU(inplace=True),
+        )

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the metrics of whole cases share: rows collected over batches and processes, means published, tables written."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
+from monai.handlers import IgniteMetricHandler
+from monai.metrics import CumulativeIterationMetric
+from monai.utils import ImageMetaKey, convert_to_tensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from custom_nets.components import neighbourhood
+from custom_nets.errors import InputError
+
+
+class CaseMetric(CumulativeIterationMetric):
+    """Collect one row of numbers a case; use it as any MONAI metric.
+
+    Takes predictions and references as lists of C x D x H x W or as N x C x D x H x W: integer labels (C = 1, lesion
+    where not 0) or one-hot (C > 1, lesion where any channel but the first is set), on one grid. The spacing and
+    the case's name come from MONAI's metadata: spacing of the reference, file of the prediction, which is the image's;
+    plain tensors count as 1 mm and are numbered.
+
+    Args:
+        connectivity: neighbours that make two voxels one lesion: 6, 18 or 26.
+        dataset_dir: files inside this folder are named relative to it.
+
+    Raises:
+        InputError: for another connectivity; when called, for values that are no labels (such as probabilities).
+    """
+
+    def __init__(self, connectivity: int = 26, dataset_dir: str | Path | None = None) -> None:
+        neighbourhood(connectivity)  # refuse a wrong value before an hour of inference, not after it
+        self.connectivity = connectivity
+        self.dataset_dir = None if dataset_dir is None else Path(dataset_dir).resolve()
+        self._own: list[dict[str, Any]] = []
+        self._cases: list[dict[str, Any]] | None = None
+        super().__init__()
+
+    @abstractmethod
+    def compare(
+        self, prediction: NDArray[np.bool_], reference: NDArray[np.bool_], spacing: Sequence[float]
+    ) -> dict[str, float]:
+        """Return the row of a case: masks of D x H x W, voxel size in mm."""
+
+    def reset(self) -> None:
+        """Forget all cases."""
+        super().reset()
+        self._own, self._cases = [], None
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        rows = []
+        for prediction, reference in zip(y_pred, required(y), strict=True):
+            row = self.compare(_lesion_mask(prediction), _lesion_mask(reference), _spacing(reference))
+            rows.append(list(row.values()))
+            self._own.append({"case": self._name(prediction), **row})
+        self._cases = None
+        return torch.tensor(rows, dtype=torch.float64)
+
+    def _name(self, image: Tensor) -> str:
+        name = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
+        if not name:
+            return f"rank{idist.get_rank()}_case{len(self._own)}"
+        path = Path(str(name)).resolve()
+        if self.dataset_dir is not None and path.is_relative_to(self.dataset_dir):
+            return path.relative_to(self.dataset_dir).as_posix()
+        return str(name)
+
+    def cases(self) -> list[dict[str, Any]]:
+        """Return the rows of all processes, each with the name of its ``case``; every process must call this.
+
+        Processes may hold different numbers of cases, even none.
+        """
+        if self._cases is None:
+            shares = [self._own]
+            if idist.get_world_size() > 1:
+                shares = [[] for _ in range(idist.get_world_size())]
+                dist.all_gather_object(shares, self._own)
+            self._cases = [row for share in shares for row in share]
+        return self._cases
+
+
+class CaseMetrics(IgniteMetricHandler):
+    """A `CaseMetric` in an evaluator: stores means in ``engine.state.metrics``, writes tables at the end of every run.
+
+    MONAI's `MetricsSaver` cannot write the tables: it names every column ``class0`` …, averages infinities and writes
+    in place.
+
+    Args:
+        metric: collects the rows.
+        output_transform: takes ``engine.state.output`` to (predictions, references), for example
+            ``monai.handlers.from_engine(["pred", "label"])``.
+        output_dir: folder of the tables, which the first process writes; None writes nothing.
+    """
+
+    def __init__(
+        self, metric: CaseMetric, output_transform: Callable[[Any], Any], output_dir: str | Path | None
+    ) -> None:
+        self.metric = metric
+        self.output_dir = output_dir
+        super().__init__(metric_fn=metric, output_transform=output_transform, save_details=False)
+
+    @abstractmethod
+    def means(self, cases: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+        """Return what is stored beside the metric itself, by name; None is what does not exist this time."""
+
+    @abstractmethod
+    def write(self, cases: Sequence[Mapping[str, Any]], folder: str | Path) -> None:
+        """Write the tables of the run."""
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Store the means in ``engine.state.metrics`` and write the tables."""
+        super().completed(engine, name)
+        cases = self.metric.cases()
+        for published, mean in self.means(cases).items():
+            if mean is None:
+                engine.state.metrics.pop(published, None)  # that of an earlier validation
+            else:
+                engine.state.metrics[published] = mean
+        if self.output_dir is not None and idist.get_rank() == 0:
+            self.write(cases, self.output_dir)
+
+
+def required(reference: Tensor | None) -> Tensor:
+    """Return the reference of a batch.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if reference is None:
+        raise InputError("lesion metrics need a reference label for every case; the datalist gives none")
+    return reference
+
+
+def _lesion_mask(label: Tensor) -> NDArray[np.bool_]:
+    """C x D x H x W, labels or one-hot -> D x H x W."""
+    plain = convert_to_tensor(label, track_meta=False)
+    if plain.is_floating_point() and not torch.equal(plain, plain.round()):
+        raise InputError("lesion metrics take labels but got fractions; put a threshold or argmax before them")
+    foreground = plain[1:] if plain.shape[0] > 1 else plain
+    return (foreground != 0).any(dim=0).cpu().numpy()
+
+
+def _spacing(image: Tensor) -> tuple[float, ...]:
+    """Voxel size in mm; 1 mm without metadata."""
+    return tuple(affine_to_spacing(image.affine).tolist()) if isinstance(image, MetaTensor) else (1.0, 1.0, 1.0)

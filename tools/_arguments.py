@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of options as the command line gives them, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from custom_nets.errors import InputError
+
+
+def number(option: str, value: Any) -> float:
+    """A number.
+
+    Raises:
+        InputError: naming the option, for anything else.
+    """
+    if not _is_number(value):
+        raise InputError(f"{option} is {value!r}: give a number")
+    return float(value)
+
+
+def whole(option: str, value: Any) -> int:
+    """A whole number.
+
+    Raises:
+        InputError: naming the option, for anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{option} is {value!r}: give a whole number")
+    return value
+
+
+def numbers(option: str, value: Any) -> list[float]:
+    """One number or several: ``12``, ``12,24`` or ``[12,24]``.
+
+    Raises:
+        InputError: naming the option, for anything else.
+    """
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or not all(map(_is_number, values)):
+        raise InputError(f"{option} is {value!r}: give numbers with commas between them")
+    return [float(one) for one in values]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

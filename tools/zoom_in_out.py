@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tools.zoom_in_out DATASET_DIR`: both stages of zoom-in&out training in a row, and their evaluation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from custom_nets.errors import InputError
+from custom_nets.files import write_json
+from custom_nets.options import options_in
+from custom_nets.registry import ROOT, bundle
+from tools._bundle_runs import run_bundle
+from tools._command import run
+from tools._stages import Stage
+
+NAME = "zoom_resunet"
+RECORD = "zoom_in_out.json"
+_OF_STAGES = ("epochs", "patch_size", "learning_rate", "ckpt_dir", "output_dir", "pretrained", "resume")
+
+
+def zoom_in_out(
+    dataset_dir: str,
+    *,
+    output_dir: str | None = None,
+    zoom_in_size: Sequence[int] | None = None,
+    zoom_out_size: Sequence[int] | None = None,
+    zoom_in_epochs: int | None = None,
+    zoom_out_epochs: int | None = None,
+    section: str = "validation",
+    overlay: str | None = None,
+    **options: Any,
+) -> None:
+    """Train on small crops (zoom-in), go on with larger ones (zoom-out), and score both on whole volumes.
+
+    The same command resumes a run that was stopped at any moment, and does nothing twice. Below OUTPUT_DIR:
+    models/zoom_in/model.pt, models/model.pt (the result, from zoom-out), eval/ with curves, tables and pictures, and
+    eval/evaluation/{zoom_in,zoom_out}/ with the scores.
+
+    Args:
+        dataset_dir: folder of the data set with its datalist.json.
+        output_dir: where everything goes; left out, the bundle's own folder, where inference looks for models/model.pt.
+        zoom_in_size: crop of the first stage, as [128,128,128], which is the paper's.
+        zoom_out_size: crop of the second stage, as [144,172,168], which is the paper's.
+        zoom_in_epochs: of the first stage; 1200 in the paper.
+        zoom_out_epochs: of the second stage; 150 in the paper.
+        section: which list of cases the scores are of: validation, or testing.
+        overlay: a configuration of the bundle with settings for both stages, such as demo; OVERLAY_zoom_out, if it is
+            there, is laid over the second stage.
+        options: any option of the bundle's train.json and evaluate.json, for both stages.
+    """
+    folder = bundle(NAME).folder
+    assert folder is not None
+    root = folder if output_dir is None else Path(str(output_dir)).absolute()
+    common = {"dataset_dir": Path(str(dataset_dir)).absolute(), **_known(folder, options)}
+    first_given = {"patch_size": zoom_in_size, "epochs": zoom_in_epochs}
+    second_given = {"patch_size": zoom_out_size, "epochs": zoom_out_epochs}
+    first = Stage(
+        NAME,
+        ["train", *_overlays(folder, overlay)],
+        root / "models" / "zoom_in",
+        root / "eval" / "zoom_in",
+        {**_of("train", folder, common), **_set(first_given)},
+    )
+    second = Stage(
+        NAME,
+        ["train", *_overlays(folder, overlay), "zoom_out", *_overlays(folder, f"{overlay}_zoom_out", optional=True)],
+        root / "models",
+        root / "eval",
+        {**_of("train", folder, common), **_set(second_given), "pretrained": first.ckpt_dir / "model.pt"},
+    )
+    _claim(root, first, second)
+    for name, stage in (("zoom_in", first), ("zoom_out", second)):
+        stage.run()
+        _evaluate(folder, root / "eval" / "evaluation" / name, stage, common, section)
+        _claim(root, first, second)
+    _report(root)
+
+
+def _overlays(folder: Path, name: str | None, optional: bool = False) -> list[str]:
+    if name is None or (optional and not (folder / "configs" / f"{name}.json").is_file()):
+        return []
+    if not (folder / "configs" / f"{name}.json").is_file():
+        raise InputError(f"overlay is {name!r}: {folder / 'configs'} has no {name}.json")
+    return [name]
+
+
+def _known(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, all of them of the bundle, and none that the stages set."""
+    known = _keys(folder, "train") | _keys(folder, "evaluate")
+    for key in options:
+        if key not in known or key in _OF_STAGES:
+            raise InputError(f"option --{key} is unknown here: see --help, and `python -m tools.info {NAME}`")
+    return options
+
+
+def _keys(folder: Path, workflow: str) -> set[str]:
+    return set(options_in(json.loads((folder / "configs" / f"{workflow}.json").read_text(encoding="utf-8"))))
+
+
+def _of(workflow: str, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    keys = _keys(folder, workflow)
+    return {key: value for key, value in options.items() if key in keys}
+
+
+def _set(given: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in given.items() if value is not None
+    }
+
+
+def _claim(root: Path, first: Stage, second: Stage) -> None:
+    """Write down what this run is, or refuse a folder that holds another one: its stages would be taken for ours."""
+    recipe = {
+        "zoom_in_size": first.value("patch_size"),
+        "zoom_out_size": second.value("patch_size"),
+        "zoom_in_epochs": first.value("epochs"),
+        "zoom_out_epochs": second.value("epochs"),
+        "options": {key: str(value) for key, value in first.options.items() if key not in _OF_STAGES},
+    }
+    path = root / RECORD
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        other = [key for key in recipe if found.get(key) != recipe[key]]
+        if other:
+            raise InputError(
+                f"{path}: is of a run with {other[0]} {found.get(other[0])}, not {recipe[other[0]]}: "
+                "give another --output_dir, or delete that file to go on with these values."
+            )
+    write_json(path, {**recipe, "seconds": first.seconds() + second.seconds()})
+
+
+def _evaluate(folder: Path, output_dir: Path, stage: Stage, common: dict[str, Any], section: str) -> None:
+    """Score a stage's model on whole volumes, unless that has been done."""
+    summary, model = output_dir / "metrics_summary.json", stage.ckpt_dir / "model.pt"
+    if summary.is_file() and summary.stat().st_mtime >= model.stat().st_mtime:
+        print(f"\n{summary} is there")
+        return
+    configs = ["evaluate", *(config for config in stage.configs if config not in ("train", "zoom_out"))]
+    options = {**_of("evaluate", folder, common), "patch_size": stage.value("patch_size")}
+    run_bundle(NAME, configs, {**options, "checkpoint": model, "output_dir": output_dir, "section": section})
+
+
+def _report(root: Path) -> None:
+    for name in ("zoom_in", "zoom_out"):
+        folder = root / "eval" / "evaluation" / name
+        print(
+            f"\n{name.replace('_', '-')}, whole volumes:\n{(folder / 'metrics_table.md').read_text(encoding='utf-8')}"
+        )
+    model = root / "models" / "model.pt"
+    print(f"the model: {model.relative_to(ROOT) if model.is_relative_to(ROOT) else model}")
+
+
+if __name__ == "__main__":
+    run(zoom_in_out)
