@@ -37,8 +37,9 @@ class RunRecords:
     """Handler of the trainer: one row an epoch in `metrics.csv`, and `learning_curves.png` drawn from it.
 
     Columns: epoch, seconds, learning_rate, train_loss (mean over the epoch's batches), every metric of the trainer as
-    ``train_<name>`` and of the evaluator as ``val_<name>`` (empty where the epoch was not validated), and what ``extra`` returns. Both files are written
-    whole by the first process after every epoch. `RunState` attaches the table and keeps its rows.
+    ``train_<name>`` and of the evaluator as ``val_<name>`` (empty where the epoch was not validated), and what
+    ``extra`` returns. Both files are written whole by the first process after every epoch. `RunState` attaches the
+    table and keeps its rows.
 
     Args:
         output_dir: folder of both files.
