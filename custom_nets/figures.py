@@ -34,8 +34,9 @@ def learning_curves(csv_path: str | Path, png_path: str | Path) -> Path:
     """Draw a table of metrics per epoch, one panel a group of columns.
 
     All columns that end in ``loss`` share the first panel; the others are grouped by their name up to the first
-    underscore (``val_mean_dice`` and ``val_lesion_f1``; ``beta_coronal``, ``beta_sagittal`` and ``beta_axial``). Empty
-    cells, as in epochs without validation, are skipped; columns without a number are left out.
+    underscore (``val_mean_dice`` and ``val_lesion_f1``; ``beta_coronal``, ``beta_sagittal`` and ``beta_axial``), those
+    in ml, in mm or of counts apart from the rest. Empty cells, as in epochs without validation, are skipped; columns
+    without a number are left out.
 
     Args:
         csv_path: table with a header and a column ``epoch``.
@@ -50,7 +51,7 @@ def learning_curves(csv_path: str | Path, png_path: str | Path) -> Path:
     epochs, columns = _read_table(Path(csv_path))
     panels: dict[str, list[str]] = {}
     for name in columns:
-        panels.setdefault("loss" if name.endswith("loss") else name.split("_", 1)[0], []).append(name)
+        panels.setdefault(_panel(name), []).append(name)
     panels = dict(sorted(panels.items(), key=lambda panel: panel[0] != "loss"))
     figure = Figure(figsize=(7.0, 2.6 * len(panels) + 0.6), layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -65,6 +66,15 @@ def learning_curves(csv_path: str | Path, png_path: str | Path) -> Path:
     grid[-1].set_xlabel("epoch")
     grid[-1].xaxis.get_major_locator().set_params(integer=True)
     return save_figure(figure, png_path)
+
+
+def _panel(name: str) -> str:
+    """What shares an axis: losses, or what a group of names measures in one unit."""
+    if name.endswith("loss"):
+        return "loss"
+    group, *words = name.split("_")
+    unit = next((unit for unit in ("ml", "mm", "count", "hd", "hd95", "assd") if unit in words), "")
+    return f"{group} {'mm' if unit in ('hd', 'hd95', 'assd') else unit}".strip()
 
 
 def _read_table(path: Path) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:

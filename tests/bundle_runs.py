@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigWorkflow
 
+from custom_nets.metrics import lesion_metrics, stroke_metrics
 from custom_nets.registry import ROOT, Bundle, available
 
 BUNDLES = sorted(available())
@@ -30,11 +31,23 @@ class Tiny:
         options: of every workflow: a small network and patch.
         columns: of metrics.csv, beyond those of all bundles.
         deterministic_bfloat16: options with which bfloat16 on a CPU is bit-exact.
+        key_metric: column of metrics.csv whose best value picks model.pt, and how: the largest or the smallest.
+        steps: steps of the learning rate in an epoch of the two training cases.
+        every_voxel: options of a segmentation with which every voxel is seen, z-scored.
+        like_evaluation: options of a training that validates as an evaluation does.
+        row: computes a row of an evaluation's table from prediction, reference and spacing.
+        bad_network: an option of the network, a value that it refuses, and what it says.
     """
 
     options: Mapping[str, Any]
     columns: tuple[str, ...] = ()
     deterministic_bfloat16: Mapping[str, Any] = field(default_factory=dict)
+    key_metric: tuple[str, Callable[[Iterable[float]], float]] = ("val_mean_dice", max)
+    steps: int = 1
+    every_voxel: Mapping[str, Any] = field(default_factory=dict)
+    like_evaluation: Mapping[str, Any] = field(default_factory=dict)
+    row: Callable[..., Mapping[str, float]] = lesion_metrics
+    bad_network: tuple[str, Any, str] = ("norm", "XX", "norm 'XX'")
 
 
 #: A bundle that lands adds its line here.
@@ -44,6 +57,15 @@ TINY = {
         ("beta_attention_coronal", "beta_attention_sagittal", "beta_attention_axial"),
         # the weight gradient of a convolution over 2 x 2 x 2 voxels varies in oneDNN: 3 x 3 x 3 at the bottleneck
         {"patch_size": [48, 48, 48]},
+    ),
+    "zoom_resunet": Tiny(
+        {"base_width": 4, "patch_size": [24, 24, 24]},
+        key_metric=("val_loss", min),
+        steps=2,
+        every_voxel={"windows": "sliding", "intensity": "zscore"},
+        like_evaluation={"validation": "volumes"},
+        row=stroke_metrics,
+        bad_network=("num_groups", 3, "num_groups 3"),
     ),
 }
 

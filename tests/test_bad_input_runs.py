@@ -87,6 +87,11 @@ def weights_of_another(runs: Runs) -> dict[str, Any]:
     return {"pretrained": str(runs.folder / "other.pt")}
 
 
+def network_option(runs: Runs) -> dict[str, Any]:
+    key, value, _ = TINY[runs.name].bad_network
+    return {f"network_def__{key}": value}
+
+
 def nan(voxels: np.ndarray) -> None:
     voxels[3, 4, 5] = np.nan
 
@@ -126,7 +131,7 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     "cache_rate": (option(cache_rate=50), ("cache_rate is 50", "0 to 1")),
     "ckpt_dir blocked": (blocked("ckpt_dir"), ("ckpt_dir is", "Not a directory", "name another folder")),
     "output_dir blocked": (blocked("output_dir"), ("output_dir is", "Not a directory", "--output_dir")),
-    "network option": (option(network_def__norm="XX"), ("network_def", "norm 'XX'", "--network_def::")),
+    "network option": (network_option, ("network_def", "--network_def::")),
     "network option unknown": (option(network_def__filtres=3), ("'filtres': 3", "unexpected", "--network_def::")),
     "typo": (option(epoch=3), ("unknown option 'epoch' (3)", "did you mean 'epochs'")),
     "another typo": (option(learning_rat=0.1), ("'learning_rat' (0.1)", "did you mean 'learning_rate'", "train.json")),
@@ -150,7 +155,7 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     "case without label": (listed(lambda c: c["training"][0].pop("label")), ("training[0]", "no 'label'", "add")),
     "leakage": (listed(lambda c: c["validation"].append(c["training"][0])), ("leakage", "case0", "keep it in one")),
     "modalities in another order": (swapped, ("lists the modalities as", "expects", "--modalities")),
-    "in_channels": (option(in_channels=9), ("case0", "give 9 modalities")),
+    "in_channels": (option(in_channels=7), ("case0", "give 7 modalities")),
     "one file too many": (listed(one_image_more), ("case0", "image file", "give")),
     "file missing": (lambda runs: first_image(runs).unlink(), ("case0", "does not exist", "correct the path")),
     "file truncated": (truncated, ("case0", "truncated", "download it again")),
@@ -184,6 +189,10 @@ def test_refused_before_anything_is_written(spoilt: Runs, kind: str) -> None:
     assert [path.name for path in spoilt.models.iterdir()] == ["model.pt"]
     assert (spoilt.models / "model.pt").read_bytes() == b"the earlier run's"
     assert not spoilt.eval.exists()
+
+
+def test_the_network_says_which_of_its_options_is_wrong(spoilt: Runs) -> None:
+    assert TINY[spoilt.name].bad_network[-1] in spoilt.refusal(**network_option(spoilt))
 
 
 def test_the_data_are_good_before_they_are_spoilt(spoilt: Runs) -> None:

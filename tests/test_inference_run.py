@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from custom_nets.metrics import ROW_KEYS, lesion_metrics
-from tests.bundle_runs import Runs, blobs, list_cases, scan, write
+from tests.bundle_runs import TINY, Runs, blobs, list_cases, scan, write
 
 SHAPE = (36, 42, 30)
 #: Left-posterior-superior, anisotropic and turned by 0.3 about two axes: nothing of it is the network's own frame.
@@ -80,7 +79,10 @@ def test_output_has_the_grid_of_the_input(segmented: Runs) -> None:
 
 
 class BrightVoxels(nn.Module):
-    """In the place of a bundle's network: class 1 where the last modality, z-scored, exceeds a threshold."""
+    """In the place of a bundle's network: class 1 where the last modality, z-scored, exceeds a threshold.
+
+    Of one channel, it is the logit of class 1.
+    """
 
     def __init__(self, out_channels: int = 2, **others: Any) -> None:
         super().__init__()
@@ -89,6 +91,8 @@ class BrightVoxels(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         bright = 20 * (image[:, -1] - self.threshold)
+        if self.out_channels == 1:
+            return bright[:, None]
         rest = [torch.full_like(bright, -99.0)] * (self.out_channels - 2)
         return torch.stack([torch.zeros_like(bright), bright, *rest], dim=1)
 
@@ -104,6 +108,7 @@ def test_output_lies_voxel_for_voxel_on_the_scan(scans: Runs, tmp_path: Path, tt
             checkpoint=str(tmp_path / "bright.pt"),
             network_def___target_=f"{__name__}.BrightVoxels",
             tta=tta,
+            **TINY[scans.name].every_voxel,
         )
     )
     for file, image in found.items():
@@ -192,27 +197,30 @@ def test_evaluation_scores_what_inference_writes(scans: Runs, tmp_path: Path) ->
         prediction = results(predicted)[row["case"].replace(".nii.gz", "_seg.nii.gz")]
         reference = nibabel.load(scans.data / Path(row["case"]).parent / "label.nii.gz")
         spacing = nibabel.affines.voxel_sizes(reference.affine)
-        expected.append(lesion_metrics(voxels(prediction), voxels(reference), tuple(spacing)))
-        for key in ROW_KEYS:
-            assert float(row[key]) == pytest.approx(expected[-1][key], rel=1e-6, nan_ok=True), key
+        expected.append(TINY[scans.name].row(voxels(prediction), voxels(reference), tuple(spacing)))
+        for key, value in expected[-1].items():
+            assert float(row[key]) == pytest.approx(value, rel=1e-6, nan_ok=True), key
     summary = json.loads((evaluated.eval / "metrics_summary.json").read_text())
     assert summary["metrics"]["dice"]["mean"] == pytest.approx(np.mean([row["dice"] for row in expected]))
     assert 0 < summary["metrics"]["dice"]["mean"] < 1
     assert len(list(evaluated.eval.glob("*.png"))) == 2
 
 
-def test_one_modality_trains_and_infers(trained: Runs, runs: Runs) -> None:
+def test_another_number_of_modalities_trains_and_infers(trained: Runs, runs: Runs) -> None:
+    """One of several; of a bundle of one modality, two."""
+    number = 1 if len(runs.bundle.modalities) > 1 else 2
     content = json.loads((trained.data / "datalist.json").read_text())
     data = runs.folder / "data"
     shutil.copytree(trained.data, data)
-    one = {name: [{**case, "image": case["image"][:1]} for case in cases] for name, cases in content.items()}
-    list_cases(data, **one)
-    single = Runs(runs.name, data, runs.folder)
-    single.run(epochs=1, in_channels=1)
-    single.run("inference", in_channels=1, output_dir=str(single.eval / "predicted"))
-    assert len(results(single)) == 1
-    message = single.refusal("inference")
-    assert "1 of" in message or "entries disagree" in message
+    for case in [case for cases in content.values() for case in cases]:
+        shutil.copy(data / case["image"][0], data / f"other_{case['image'][0]}")
+        case["image"] = [*case["image"], f"other_{case['image'][0]}"][:number]
+    list_cases(data, **content)
+    other = Runs(runs.name, data, runs.folder)
+    other.run(epochs=1, in_channels=number)
+    other.run("inference", in_channels=number, output_dir=str(other.eval / "predicted"))
+    assert len(results(other)) == 1
+    assert "entries disagree" in other.refusal("inference")
 
 
 @pytest.mark.parametrize("workflow", ["inference", "evaluate"])

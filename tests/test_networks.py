@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 import custom_nets
 from custom_nets.checkpoints import load_weights, save_weights
-from tests.recipe import arrays, document, image, relative_l2
+from tests.recipe import arrays, document, filled, image, relative_l2
 from tests.test_rsanet import filled as rsanet_filled
 from tests.test_rsanet import small as rsanet_small
+from tests.test_zoom_resunet import small as zoom_resunet_small
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,25 @@ def rsanet_golden() -> tuple[Tensor, Tensor]:
     return logits, torch.from_numpy(arrays("rsanet")["net_odd_soft"])
 
 
+def zoom_resunet_golden() -> tuple[Tensor, Tensor]:
+    published = document("zoom_resunet")["network"]
+    logits = run(filled(custom_nets.ZoomResUNet()), image(published["input"]["shape"]))
+    return logits, torch.from_numpy(arrays("zoom_resunet")["output"])
+
+
 SIZES_3D = [(1, 3, 32, 48, 32), (2, 3, 17, 20, 33), (1, 3, 1, 2, 5), (1, 3, 48, 32, 64)]
+SIZES_FROM_8 = [(1, 1, 16, 24, 16), (2, 1, 17, 20, 33), (1, 1, 8, 9, 15), (1, 1, 24, 16, 32)]
+SIZES_FROM_8_OF_2 = [(n, 2, *size) for n, _, *size in SIZES_FROM_8]
+THIN = {(1, 1, 7, 16, 16): "at least 8 voxels"}
+THIN_OF_2 = {(1, 2, 16, 16, 7): "at least 8 voxels"}
 
 # fmt: off
 CONTRACTS = {
     "RSANet": Contract(custom_nets.RSANet, rsanet_small, SIZES_3D, rsanet_golden, multiple=16, without_gradient=("phi_conv.bias",)),  # noqa: E501
     "RSANet plain": Contract(custom_nets.RSANet, partial(rsanet_small, block="none"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
     "RSANet non-local": Contract(custom_nets.RSANet, partial(rsanet_small, block="non-local", norm="BN", conv_block="resV2", up="trilinear"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
+    "ZoomResUNet": Contract(custom_nets.ZoomResUNet, zoom_resunet_small, SIZES_FROM_8, zoom_resunet_golden, multiple=8, refused=THIN),  # noqa: E501
+    "ZoomResUNet checkpointed": Contract(custom_nets.ZoomResUNet, partial(zoom_resunet_small, in_channels=2, out_channels=3, use_bias=False, checkpoint_full_resolution=True), SIZES_FROM_8_OF_2, zoom_resunet_golden, multiple=8, refused=THIN_OF_2),  # noqa: E501
 }
 # fmt: on
 

@@ -5,47 +5,87 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from custom_nets.phantoms import write_dataset
 from custom_nets.registry import ROOT
 from tools._bundle_runs import run_bundle
 from tools._command import run
+from tools.zoom_in_out import zoom_in_out
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a demo's training and evaluation left below its folder.
+
+    Attributes:
+        evaluations: what was scored -> folder of metrics_summary.json and pictures.
+        overlays: configurations that make the other workflows fit the model.
+    """
+
+    evaluations: dict[str, Path]
+    overlays: tuple[str, ...] = ("demo",)
 
 
 def demo(
-    name: str = "rsanet", directory: str | None = None, cases: int = 8, spacing: float | None = None, seed: int = 0
+    name: str = "rsanet",
+    directory: str | None = None,
+    cases: int | None = None,
+    spacing: float | None = None,
+    seed: int = 0,
 ) -> None:
     """Make synthetic scans, train, evaluate and segment scans that the network has not seen.
 
     Args:
         name: of the bundle; its overlay `configs/demo.json` makes the run short.
         directory: where everything goes; default `demo/NAME` in the repository. Data that are there are used again.
-        cases: number of synthetic scans.
+        cases: number of synthetic scans; left out, 8, or 16 for zoom_resunet, whose scans have few lesions.
         spacing: their voxel size in mm; left out, the bundle's own.
         seed: of the data and the training.
     """
     started = time.perf_counter()
     folder = ROOT / "demo" / name if directory is None else Path(directory).absolute()
-    data, models = folder / "data", folder / "models"
+    data = folder / "data"
     if not (data / "datalist.json").is_file():
-        write_dataset(name, data, cases=cases, seed=seed, spacing=spacing)
+        write_dataset(name, data, cases=cases or _CASES.get(name, 8), seed=seed, spacing=spacing)
+    trained = _TRAININGS.get(name, _one_stage)(name, data, folder, seed)
+    unseen = {"dataset_dir": data, "section": "testing", "tta": True, "checkpoint": folder / "models" / "model.pt"}
+    run_bundle(name, ["inference", *trained.overlays], unseen | {"output_dir": folder / "prediction"})
+    _report(name, folder, trained, time.perf_counter() - started)
+
+
+def _one_stage(name: str, data: Path, folder: Path, seed: int) -> Trained:
+    models, evaluation = folder / "models", folder / "evaluation"
     training = {"dataset_dir": data, "ckpt_dir": models, "output_dir": folder / "training", "seed": seed}
     run_bundle(name, ["train", "demo"], training, "training")
-    unseen = {"dataset_dir": data, "checkpoint": models / "model.pt", "section": "testing", "tta": True}
-    run_bundle(name, ["evaluate", "demo"], unseen | {"output_dir": folder / "evaluation"})
-    run_bundle(name, ["inference", "demo"], unseen | {"output_dir": folder / "prediction"})
-    _report(name, folder, time.perf_counter() - started)
+    unseen = {"dataset_dir": data, "section": "testing", "tta": True, "checkpoint": models / "model.pt"}
+    run_bundle(name, ["evaluate", "demo"], unseen | {"output_dir": evaluation})
+    return Trained({name: evaluation})
 
 
-def _report(name: str, folder: Path, seconds: float) -> None:
-    summary = json.loads((folder / "evaluation" / "metrics_summary.json").read_text())["metrics"]
+def _zoom_in_out(name: str, data: Path, folder: Path, seed: int) -> Trained:
+    zoom_in_out(str(data), output_dir=str(folder), section="testing", overlay="demo", seed=seed, tta=True)
+    evaluations = {f"{name}, {stage}": folder / "eval" / "evaluation" / stage for stage in ("zoom_in", "zoom_out")}
+    return Trained(evaluations, ("demo", "demo_zoom_out"))
+
+
+#: Bundles whose training has several stages.
+_TRAININGS: dict[str, Callable[[str, Path, Path, int], Trained]] = {"zoom_resunet": _zoom_in_out}
+_CASES = {"zoom_resunet": 16}
+
+
+def _report(name: str, folder: Path, trained: Trained, seconds: float) -> None:
     print(f"\n{name} on unseen synthetic scans, after {seconds / 60:.1f} minutes:")
-    for metric, value in summary.items():
-        if value["mean"] is not None:
-            print(f"  {metric:<20} {value['mean']:.3f} ± {value['std'] or 0.0:.3f}")
+    for title, evaluation in trained.evaluations.items():
+        print(f"\n{title}")
+        summary = json.loads((evaluation / "metrics_summary.json").read_text(encoding="utf-8"))["metrics"]
+        for metric, value in summary.items():
+            if value["mean"] is not None:
+                print(f"  {metric:<28} {value['mean']:.3f} ± {value['std'] or 0.0:.3f}")
     print("\nlook at:")
-    for pattern in ("training/learning_curves.png", "evaluation/*.png", "prediction/*.nii.gz"):
+    for pattern in ("**/learning_curves.png", "**/evaluation/**/*.png", "prediction/*.nii.gz"):
         for path in sorted(folder.glob(pattern)):
             print(f"  {path}")
 
