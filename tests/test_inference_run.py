@@ -213,7 +213,8 @@ def test_another_number_of_modalities_trains_and_infers(trained: Runs, runs: Run
     data = runs.folder / "data"
     shutil.copytree(trained.data, data)
     for case in [case for cases in content.values() for case in cases]:
-        shutil.copy(data / case["image"][0], data / f"other_{case['image'][0]}")
+        image = nibabel.load(data / case["image"][0])
+        write(data / f"other_{case['image'][0]}", voxels(image)[::-1], image.affine)
         case["image"] = [*case["image"], f"other_{case['image'][0]}"][:number]
     list_cases(data, **content)
     other = Runs(runs.name, data, runs.folder)

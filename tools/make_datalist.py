@@ -27,6 +27,7 @@ from custom_nets.datasets.problems import errors_of, report, text_table
 from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
+from tools._arguments import number, whole
 from tools._command import run
 
 
@@ -87,21 +88,21 @@ def main(
         raise InputError(f"dataset_dir {str(root)!r} is not a folder: give the folder that holds the scans")
     channels = _words(modalities) if modalities is not None else list(task.modalities)
     plan = SplitPlan(
-        _numbers(fractions),
-        _whole("folds", folds),
-        _whole("seed", seed) or 0,
+        _shares(fractions),
+        _optional("folds", folds),
+        whole("seed", seed),
         official_test,
         task.fractions,
         task.always_test,
     )
     structure = _layout(root, task, layout, channels, patterns, not unlabelled)
     print(f"layout {structure.name}: {structure.expects}")
-    found = find_cases(root, structure, channels, _whole("rater", rater) or 0, not unlabelled)
+    found = find_cases(root, structure, channels, whole("rater", rater), not unlabelled)
     if skip_known_problems:
         found = found.without_known_problems()
     lists_official = has_test_apart(found.cases, plan)
-    outputs = _outputs(root, str(output), folds, _whole("fold", fold), lists_official, overwrite)
-    tolerance_mm = _number("affine_tolerance_mm", affine_tolerance_mm)
+    outputs = _outputs(root, str(output), folds, _optional("fold", fold), lists_official, overwrite)
+    tolerance_mm = number("affine_tolerance_mm", affine_tolerance_mm)
     options = CheckOptions(affine_tolerance_mm=tolerance_mm, lesion_masks=structure.lesion_masks)
     usable = _usable(root, found, channels, list(task.labels), options, skip_broken)
     usable = _with_plain_labels(root, usable, tolerance_mm)
@@ -213,12 +214,12 @@ def _case_table(examined: Sequence[Examined], splits: Sequence[Sequence[str | No
     rows = []
     folds = _fold_of(examined, splits)
     with_site = any(one.case.site for one in examined)
-    for number, one in enumerate(examined):
+    for index, one in enumerate(examined):
         grid, spacing, lesion_ml = one.report.grid or (), one.report.spacing or (), one.report.foreground_ml
         if len(splits) > 1 and fold is None:
-            part = f"fold {folds[one.case.name]}" if one.case.name in folds else str(splits[0][number])
+            part = f"fold {folds[one.case.name]}" if one.case.name in folds else str(splits[0][index])
         else:
-            part = str(splits[fold or 0][number] or "left out")
+            part = str(splits[fold or 0][index] or "left out")
         volume = "-" if lesion_ml is None else f"{lesion_ml:.2f}"
         shape, size = "x".join(map(str, grid)), "x".join(f"{mm:.3g}" for mm in spacing)
         rows.append((one.case.name, one.case.patient, *([one.case.site] * with_site), shape, size, volume, part))
@@ -243,19 +244,11 @@ def _words(value: str | Sequence[str]) -> list[str]:
     return words
 
 
-def _whole(option: str, value: Any) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise InputError(f"{option} is {value!r}: give a whole number")
-    return value
+def _optional(option: str, value: Any) -> int | None:
+    return None if value is None else whole(option, value)
 
 
-def _number(option: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{option} is {value!r}: give a number")
-    return float(value)
-
-
-def _numbers(value: Any) -> list[float] | None:
+def _shares(value: Any) -> list[float] | None:
     if value is None:
         return None
     try:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from custom_nets.datasets.datalist import load_section
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
+from custom_nets.option_checks import check_options
 from custom_nets.options import options_in
 from custom_nets.registry import ROOT, bundle
 from tools._bundle_runs import run_bundle
@@ -18,7 +20,10 @@ from tools._stages import Stage
 
 NAME = "zoom_resunet"
 RECORD = "zoom_in_out.json"
-_OF_STAGES = ("epochs", "patch_size", "learning_rate", "ckpt_dir", "output_dir", "pretrained", "resume")
+_OF_STAGES = (
+    *("epochs", "patch_size", "learning_rate", "ckpt_dir", "output_dir", "pretrained", "resume", "checkpoint"),
+    "bundle_root",
+)
 
 
 def zoom_in_out(
@@ -71,11 +76,12 @@ def zoom_in_out(
         root / "eval",
         {**_of("train", folder, common), **_set(second_given), "pretrained": first.ckpt_dir / "model.pt"},
     )
-    _claim(root, first, second)
+    _check((first, second), common, section)
+    _claim(root, first, second, {**common, "section": section, "overlay": overlay})
     for name, stage in (("zoom_in", first), ("zoom_out", second)):
         stage.run()
         _evaluate(folder, root / "eval" / "evaluation" / name, stage, common, section)
-        _claim(root, first, second)
+        _claim(root, first, second, {**common, "section": section, "overlay": overlay})
     _report(root)
 
 
@@ -111,31 +117,53 @@ def _set(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _claim(root: Path, first: Stage, second: Stage) -> None:
+def _check(stages: Sequence[Stage], common: dict[str, Any], section: str) -> None:
+    """Refuse now what the second stage or an evaluation would refuse after days of training."""
+    for stage in stages:
+        own = {key: stage.value(key) for key in ("epochs", "patch_size")}
+        check_options({"device": "cpu", "amp": False, **common, **own})
+    load_section(common["dataset_dir"], common.get("datalist", "datalist.json"), section)
+
+
+def _claim(root: Path, first: Stage, second: Stage, options: dict[str, Any]) -> None:
     """Write down what this run is, or refuse a folder that holds another one: its stages would be taken for ours."""
     recipe = {
         "zoom_in_size": first.value("patch_size"),
         "zoom_out_size": second.value("patch_size"),
         "zoom_in_epochs": first.value("epochs"),
         "zoom_out_epochs": second.value("epochs"),
-        "options": {key: str(value) for key, value in first.options.items() if key not in _OF_STAGES},
+        "options": {key: str(value) for key, value in options.items()},
     }
     path = root / RECORD
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        other = [key for key in recipe if found.get(key) != recipe[key]]
-        if other:
+        _require_same(path, recipe)
+    else:
+        strange = [last for stage in (first, second) if (last := stage.ckpt_dir / "last.pt").is_file()]
+        if strange:
             raise InputError(
-                f"{path}: is of a run with {other[0]} {found.get(other[0])}, not {recipe[other[0]]}: "
-                "give another --output_dir, or delete that file to go on with these values."
+                f"{strange[0]}: is of a training that this tool did not start, there being no {path}: "
+                "give another --output_dir, or move that training away."
             )
     write_json(path, {**recipe, "seconds": first.seconds() + second.seconds()})
+
+
+def _require_same(path: Path, recipe: dict[str, Any]) -> None:
+    try:
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give another --output_dir.") from error
+    for key, value in recipe.items():
+        if found.get(key) != value:
+            raise InputError(
+                f"{path}: is of a run with {key} {found.get(key)}, not {value}: give another --output_dir, "
+                f"or delete {path.parent / 'models'} and that file to start anew."
+            )
 
 
 def _evaluate(folder: Path, output_dir: Path, stage: Stage, common: dict[str, Any], section: str) -> None:
     """Score a stage's model on whole volumes, unless that has been done."""
     summary, model = output_dir / "metrics_summary.json", stage.ckpt_dir / "model.pt"
-    if summary.is_file() and summary.stat().st_mtime >= model.stat().st_mtime:
+    if summary.is_file() and model.is_file() and summary.stat().st_mtime >= model.stat().st_mtime:
         print(f"\n{summary} is there")
         return
     configs = ["evaluate", *(config for config in stage.configs if config not in ("train", "zoom_out"))]

@@ -45,9 +45,9 @@ class Res3dBlock(nn.Module):
 
     def finish(self, x: Tensor, identity: Tensor) -> Tensor:
         """All that follows the first convolution; ``identity`` has no more channels than the block's output."""
-        gn1, gn2 = self.gn1, self.gn2
-        x = norm_relu_convolution(x, gn1.weight, gn1.bias, gn1.num_groups, self.conv2.weight, self.conv2.bias)
-        return norm_relu_sum(x, gn2.weight, gn2.bias, gn2.num_groups, identity)
+        groups = self.gn1.num_groups
+        x = norm_relu_convolution(x, self.gn1.weight, self.gn1.bias, groups, self.conv2.weight, self.conv2.bias)
+        return norm_relu_sum(x, self.gn2.weight, self.gn2.bias, groups, identity)
 
 
 class JoiningBlock(Res3dBlock):

@@ -87,6 +87,8 @@ class ZoomResUNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of ``image``; see the class for shapes."""
+        if not torch.jit.is_tracing() and min(image.shape[2:]) < 8:
+            raise ValueError(f"a volume of {list(image.shape[2:])} voxels: give at least 8 voxels an axis.")
         e0 = self._first(image)
         e1 = self.ec1_2(self.ec1(F.max_pool3d(e0, 2)))
         e2 = self.ec2_2(self.ec2(F.max_pool3d(e1, 2)))
