@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigWorkflow
 
+from custom_nets.errors import InputError
 from custom_nets.metrics import lesion_metrics, stroke_metrics
 from custom_nets.registry import ROOT, Bundle, available
 
@@ -140,6 +142,24 @@ def monai(*words: str, launcher: tuple[str, ...] = (), cwd: Path = ROOT) -> subp
     command = [sys.executable, "-W", "ignore", *launcher, "-m", "monai.bundle", "run", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # in case it is not installed
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def run_here(name: str, configs: Sequence[str], overrides: Mapping[str, Any], run_id: str = "run") -> None:
+    """In the place of the tools' `run_bundle`: the same configurations and words, without a process of its own."""
+    folder = available()[name].folder
+    assert folder is not None
+    texts = {
+        key: str(value).replace(" ", "") if isinstance(value, list) else str(value) for key, value in overrides.items()
+    }
+    words = {key: DefaultParseValue(text) for key, text in texts.items()}
+    workflow = ConfigWorkflow([str(folder / "configs" / f"{one}.json") for one in configs], logging_file=False, **words)
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except SystemExit as stop:
+        print(stop, file=sys.stderr)
+        raise InputError(f"this run of bundle {name} ended with exit status 1; see above.") from None
 
 
 def make_data(folder: Path, bundle: Bundle) -> Path:

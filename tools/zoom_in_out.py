@@ -24,6 +24,8 @@ _OF_STAGES = (
     *("epochs", "patch_size", "learning_rate", "ckpt_dir", "output_dir", "pretrained", "resume", "checkpoint"),
     "bundle_root",
 )
+#: Options that may change when a run is gone on with: they do not change what is computed.
+_OF_MACHINES = ("device", "num_workers", "cache_rate", "pictures", "picture_channel")
 
 
 def zoom_in_out(
@@ -132,7 +134,7 @@ def _claim(root: Path, first: Stage, second: Stage, options: dict[str, Any]) -> 
         "zoom_out_size": second.value("patch_size"),
         "zoom_in_epochs": first.value("epochs"),
         "zoom_out_epochs": second.value("epochs"),
-        "options": {key: str(value) for key, value in options.items()},
+        "options": {key: str(value) for key, value in options.items() if key not in _OF_MACHINES},
     }
     path = root / RECORD
     if path.is_file():
@@ -152,12 +154,20 @@ def _require_same(path: Path, recipe: dict[str, Any]) -> None:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); give another --output_dir.") from error
-    for key, value in recipe.items():
-        if found.get(key) != value:
+    for key in sorted(recipe.keys() | found.keys() - {"seconds"}):
+        if found.get(key) != recipe.get(key):
+            told = f"{key} {_difference(found.get(key), recipe.get(key))}"
             raise InputError(
-                f"{path}: is of a run with {key} {found.get(key)}, not {value}: give another --output_dir, "
+                f"{path}: is of a run with {told}: give another --output_dir, "
                 f"or delete {path.parent / 'models'} and that file to start anew."
             )
+
+
+def _difference(found: Any, wanted: Any) -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+        found, wanted = ({key: given.get(key) for key in keys} for given in (found, wanted))
+    return f"{found}, not {wanted}"
 
 
 def _evaluate(folder: Path, output_dir: Path, stage: Stage, common: dict[str, Any], section: str) -> None:

@@ -48,7 +48,8 @@ def stroke_metrics(
     """Compare a predicted lesion mask P with a reference mask R of one scan.
 
     Empty masks: what is undefined is NaN: the surface distances when either mask is empty, TPR when R is, precision
-    when P is. Dice is 1 for two empty masks and 0 for one; lesion_f1 likewise.
+    when both are. An empty P that misses lesions has precision 0, as in the paper's code: leaving it out would reward
+    it. Dice is 1 for two empty masks and 0 for one; lesion_f1 likewise.
 
     Args:
         prediction: D x H x W; lesion where it is not 0.
@@ -70,7 +71,7 @@ def stroke_metrics(
     row: dict[str, float] = dict(lesion_metrics(prediction, reference, spacing, connectivity))
     row["tn"] = np.size(reference) - row["tp"] - row["fp"] - row["fn"]
     row["tpr"] = row["tpr"] if row["tp"] + row["fn"] else math.nan
-    row["precision"] = row["ppv"] if row["tp"] + row["fp"] else math.nan
+    row["precision"] = row["ppv"] if row["tp"] + row["fp"] + row["fn"] else math.nan
     row["lesion_f1"] = row["lf1"]
     row["lesion_count_error"] = abs(row["n_pred"] - row["n_ref"])
     row["volume_error_ml"] = row["volume_pred_ml"] - row["volume_ref_ml"]

@@ -66,7 +66,7 @@ def test_without_surfaces_all_else_is_the_same() -> None:
     ("prediction", "reference", "undefined", "dice"),
     [
         (NOTHING, NOTHING, {*SURFACE_KEYS, "tpr", "precision"}, 1.0),
-        (NOTHING, REF, {*SURFACE_KEYS, "precision"}, 0.0),
+        (NOTHING, REF, set(SURFACE_KEYS), 0.0),
         (PRED, NOTHING, {*SURFACE_KEYS, "tpr"}, 0.0),
         (PRED, REF, set(), 0.52),
     ],
@@ -76,6 +76,10 @@ def test_empty_masks(prediction: np.ndarray, reference: np.ndarray, undefined: s
     assert {key for key, value in row.items() if math.isnan(value)} == undefined
     assert row["dice"] == pytest.approx(dice, abs=0.001)
     assert row["volume_error_ml"] == pytest.approx((int(prediction.sum()) - int(reference.sum())) / 1000)
+
+
+def test_missing_everything_has_precision_0() -> None:
+    assert stroke_metrics(NOTHING, REF)["precision"] == 0.0
 
 
 def test_two_empty_masks_may_agree() -> None:
@@ -89,7 +93,7 @@ def test_summary_of_scans() -> None:
     assert summary["cases"] == 4 and tuple(summary["metrics"]) == STROKE_AVERAGED
     assert all(list(value) == SUMMARY_KEYS for value in summary["metrics"].values())
     left_out = {key: value["left_out"] for key, value in summary["metrics"].items() if value["left_out"]}
-    assert left_out == {"hd": 2, "hd95": 2, "assd": 2, "tpr": 1, "precision": 1}
+    assert left_out == {"hd": 2, "hd95": 2, "assd": 2, "tpr": 1}
     assert summary["metrics"]["hd"]["mean"] == pytest.approx((cases[0]["hd"] + 0.0) / 2)
     assert summary["metrics"]["dice"]["mean"] == pytest.approx((cases[0]["dice"] + 1.0) / 4)
     low, high = summary["metrics"]["dice"]["ci95"]
@@ -119,7 +123,7 @@ def test_table_has_the_columns_of_the_paper() -> None:
     hd = metrics["hd"]
     assert f"{hd['mean']:.1f} ({hd['ci95'][0]:.1f}–{hd['ci95'][1]:.1f})" in line
     assert line.count("|") == heading.count("|")
-    assert any("of 4: hd 2, hd95 2, assd 2, tpr 1, precision 1." in text for text in rest)
+    assert any("of 4: hd 2, hd95 2, assd 2, tpr 1." in text for text in rest)
     assert [text.split(" | ")[0] for text in rest if text.startswith("| ")][2:] == [f"| {key}" for key in metrics]
 
 
