@@ -57,8 +57,10 @@ def read_checkpoint(path: str | Path, trust: bool = False, classes: Sequence[str
 
 def _complaint(error: Exception, trust: bool) -> str:
     if isinstance(error, UnpicklingError) and not trust:
+        named = re.search(r"\bGLOBAL (\S+)", str(error))
+        what = named[1] if named else first_line(error)
         return (
-            f"holds Python objects besides tensors ({first_line(error)}). If you trust its author, convert it with "
+            f"holds Python objects besides tensors ({what}). If you trust its author, convert it with "
             "`python -m tools.convert_checkpoint NAME FILE OUT.pt --trust`, which runs code from the file."
         )
     if isinstance(error, AttributeError | ImportError):

@@ -18,9 +18,9 @@ CARD = "# A card\n\n<!-- calls -->\n<!-- /calls -->\n\n<!-- options -->\n<!-- /o
 _GONE = object()
 
 
-def copied(target: Path) -> Path:
-    """A copy of the bundle rsanet with a card of its own, in which nothing is to be found."""
-    source, folder = ROOT / "bundles" / "rsanet", target / "bundles" / "rsanet"
+def copied(target: Path, bundle: str = "rsanet") -> Path:
+    """A copy of a bundle with a card of its own, in which nothing is to be found."""
+    source, folder = ROOT / "bundles" / bundle, target / "bundles" / bundle
     shutil.copytree(source / "configs", folder / "configs")
     for name in ("LICENSE", "docs/data_license.txt"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -353,4 +353,36 @@ SPOILED: list[tuple[str, Spoil, str]] = [
     ),
     ("defaults_agree", put("inference", "overlap", 0.25), "rsanet/inference: overlap: is 0.25, but 0.5 in train"),
     ("forms_agree", put("inference", "spacing", {}), "rsanet/inference: spacing: is {}"),
+]
+
+#: The same for zoom_resunet: a training of two stages, one sigmoid channel, a model chosen by the loss.
+SPOILED_STAGES: list[tuple[str, Spoil, str]] = [
+    # an overlay with its own ckpt_dir is a stage of training, and is read as one
+    ("keys_are_alive", put("zoom_out", "epoch", 5), "zoom_resunet/zoom_out: epoch: nothing uses it"),
+    ("paths_are_relative", put("zoom_out", "ckpt_dir", "/models"), "zoom_resunet/zoom_out: ckpt_dir: is the absolute"),
+    ("references_exist", put("zoom_out", "pretrained", "@start"), "zoom_resunet/zoom_out: pretrained: refers to"),
+    # without one it is settings for any workflow, which hold plain values
+    ("settings_are_options", put("zoom_out", "ckpt_dir", _GONE), "zoom_resunet/zoom_out: output_dir: is "),
+    ("settings_are_options", put("demo_zoom_out", "epoch", 5), "zoom_resunet/demo_zoom_out: epoch: no workflow"),
+    # the evaluation has another key metric where a loss chose the model, and only there
+    (
+        "key_metrics_agree",
+        put("train", "validate::key_metric::loss::_target_", "ignite.metrics.MeanSquaredError"),
+        "zoom_resunet/evaluate: validate::key_metric: is",
+    ),
+    # a sigmoid tells two labels apart, not three
+    (
+        "channels_are_the_networks",
+        put("metadata", f"{_FORMAT}::outputs::pred::channel_def", {"0": "background", "1": "lesion", "2": "scar"}),
+        "zoom_resunet/metadata: outputs::pred::channel_def: names 3 of 1",
+    ),
+    (
+        "channels_are_the_networks",
+        put("metadata", f"{_FORMAT}::inputs::image::channel_def", {"0": "T1", "1": "T2"}),
+        "zoom_resunet/metadata: inputs::image::channel_def: names 2 of 1",
+    ),
+    # a default may be that of a later stage, not any other
+    ("defaults_agree", put("evaluate", "patch_size", [96, 96, 96]), "zoom_resunet/evaluate: patch_size[0]: is 96"),
+    ("defaults_agree", put("zoom_out", "patch_size", [96, 96, 96]), "zoom_resunet/inference: patch_size[0]: is 144"),
+    ("inferers_agree", put("inference", "inferer::inferer::activation", "softmax"), "zoom_resunet/inference: inferer:"),
 ]

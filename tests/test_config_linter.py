@@ -9,7 +9,7 @@ from custom_nets.config_linter import BUNDLE_RULES, CONFIG_RULES, lint, read_bun
 from custom_nets.config_linter.allowed_calls import ALLOWED, calls_of
 from custom_nets.config_linter.folder_rules import write_card
 from custom_nets.registry import ROOT, available
-from tests.spoiled_configs import CARD, SPOILED, Spoil, copied
+from tests.spoiled_configs import CARD, SPOILED, SPOILED_STAGES, Spoil, copied
 
 
 @pytest.mark.parametrize("name", available())
@@ -17,13 +17,16 @@ def test_the_bundles_are_clean(name: str) -> None:
     assert list(map(str, lint(ROOT / "bundles" / name))) == []
 
 
-def test_the_copy_is_clean_before_it_is_spoiled(tmp_path: Path) -> None:
-    assert list(map(str, lint(copied(tmp_path)))) == []
+@pytest.mark.parametrize("name", ["rsanet", "zoom_resunet"])
+def test_the_copy_is_clean_before_it_is_spoiled(name: str, tmp_path: Path) -> None:
+    assert list(map(str, lint(copied(tmp_path, name)))) == []
 
 
-@pytest.mark.parametrize(("rule", "spoil", "line"), SPOILED, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("rule", "spoil", "line"), [*SPOILED, *SPOILED_STAGES], ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_what_is_spoiled_is_reported_by_its_rule(rule: str, spoil: Spoil, line: str, tmp_path: Path) -> None:
-    folder = copied(tmp_path)
+    folder = copied(tmp_path, line.partition("/")[0])
     spoil(folder)
     bundle = read_bundle(folder)
     found = [finding for one in BUNDLE_RULES if one.__name__ == rule for finding in one(bundle)]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.bundle_runs import TINY, Runs, list_cases, monai
+from tests.bundle_runs import BUNDLES, TINY, Runs, list_cases, monai
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
 
@@ -59,10 +59,15 @@ def test_two_processes_agree(runs: Runs) -> None:
     assert float(chosen["val_mean_dice"]) == pytest.approx(alone, rel=1e-5)
 
 
-def test_fewer_validation_cases_than_processes(runs: Runs) -> None:
-    ended = train(with_validation(runs, lambda content: content["validation"][:1]))
-    assert ended.returncode != 0
-    assert re.findall(r"^error: .*", ended.stderr, re.M) == [
-        "error: 1 validation cases for 2 processes: each needs one; list more cases, or start fewer processes."
-    ]
+def test_fewer_validation_cases_than_processes(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two processes for one bundle; the check is the same code for all, and starting them takes long."""
+    told = "error: 1 validation cases for 2 processes: each needs one; list more cases, or start fewer processes."
+    few = with_validation(runs, lambda content: content["validation"][:1])
+    if runs.name == BUNDLES[0]:
+        ended = train(few)
+        assert ended.returncode != 0
+        assert re.findall(r"^error: .*", ended.stderr, re.M) == [told]
+    else:
+        monkeypatch.setattr("custom_nets.preflight.idist.get_world_size", lambda: 2)
+        assert few.refusal() == told
     assert not runs.models.exists()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flips at test time: which passes are averaged, and that probabilities come out, whatever the window."""
+"""Flips at test time and windows: which passes are averaged, what the network sees, and where it is put back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import Tensor, nn
 
 from custom_nets.errors import InputError
-from custom_nets.inferers import FlipTTAInferer
+from custom_nets.inferers import CentreCropInferer, FlipTTAInferer, VolumeInferer
+from tests.recipe import document
 
 ALL_FLIPS = list(chain.from_iterable(combinations((2, 3, 4), size) for size in range(4)))
 WINDOW = (8, 8, 8)
@@ -116,3 +117,119 @@ def test_unreadable_flips_are_refused(flips: Any) -> None:
 def test_axis_that_the_image_lacks_is_refused() -> None:
     with pytest.raises(InputError, match=r"axis 3.*\[0, 1, 2\]"):
         FlipTTAInferer(SimpleInferer(), flips=[[], [3]])(image(1, 2, 4, 4, 4), network(1))
+
+
+def test_sigmoid_of_each_channel() -> None:
+    x, net = image(2, 2, 4, 5, 6), network(3)
+    result = FlipTTAInferer(SimpleInferer(), tta=False, activation="sigmoid")(x, net)
+    torch.testing.assert_close(result, net(x).sigmoid())
+    passes = [net(x.flip(flip)).sigmoid().flip(flip) for flip in ALL_FLIPS]
+    averaged = FlipTTAInferer(SimpleInferer(), activation="sigmoid")(x, net)
+    torch.testing.assert_close(averaged, torch.stack(passes).mean(0))
+
+
+def test_another_activation_is_refused() -> None:
+    with pytest.raises(InputError, match="activation is 'relu'; choose softmax or sigmoid"):
+        FlipTTAInferer(SimpleInferer(), activation="relu")
+
+
+class Seen:
+    """A network of probabilities from 1 to 2, which notes the windows it is given."""
+
+    def __init__(self, channels: int = 1) -> None:
+        self.channels = channels
+        self.windows: list[Tensor] = []
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        self.windows.append(windows)
+        return 1 + windows.sigmoid().expand(-1, self.channels, -1, -1, -1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "roi", "start"),
+    [
+        ((20, 24, 22), (8, 8, 8), (6, 8, 7)),
+        ((20, 24, 22), (9, 12, 7), (5, 6, 7)),
+        ((20, 24, 22), (20, 24, 22), (0, 0, 0)),
+        ((20, 24, 22), (5, 24, 6), (7, 0, 8)),
+    ],
+    ids=str,
+)
+def test_the_centred_crop_is_seen_and_put_back(
+    shape: tuple[int, ...], roi: tuple[int, ...], start: tuple[int, ...]
+) -> None:
+    assert document("zoom_resunet")["crops"]["center"][str(roi)]["start"] == list(start)
+    x, net = image(2, 1, *shape), Seen()
+    result = CentreCropInferer(roi)(x, net)
+    assert result.shape == x.shape
+    inside = (..., *(slice(s, s + length) for s, length in zip(start, roi, strict=True)))
+    assert [window.tolist() for window in net.windows] == [x[inside].tolist()]
+    assert torch.equal(result[inside], 1 + x[inside].sigmoid())
+    result[inside] = 0
+    assert not result.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "roi"), [((5, 9, 8), (8, 8, 8)), ((5, 20, 3), (8, 8, 8)), ((4, 4, 4), (9, 8, 7))], ids=str
+)
+def test_a_volume_thinner_than_the_crop_is_padded_and_cut_back(shape: tuple[int, ...], roi: tuple[int, ...]) -> None:
+    x, net = image(1, 1, *shape), Seen()
+    result = CentreCropInferer(roi)(x, net)
+    assert result.shape == x.shape
+    (window,) = net.windows
+    assert tuple(window.shape[2:]) == roi
+    seen = x
+    for axis, (n, s) in enumerate(zip(shape, roi, strict=True), start=2):
+        seen = seen.narrow(axis, max((n - s) // 2, 0), min(n, s))
+        start = max(-((n - s) // 2), 0)
+        window = window.narrow(axis, start, min(n, s))
+    assert torch.equal(window, seen), "the volume lies in the middle of the padded window"
+    assert (net.windows[0] != 0).sum() == seen.numel(), "the rest is 0"
+    assert (result > 0).sum() == seen.numel()
+
+
+def test_outside_of_the_crop_the_first_of_several_channels_is_certain() -> None:
+    x = image(1, 1, 12, 8, 8)
+    result = CentreCropInferer(WINDOW)(x, lambda windows: torch.full((1, 3, *windows.shape[2:]), 1 / 3))
+    outside = torch.cat([result[:, :, :2], result[:, :, 10:]], dim=2)
+    assert (outside[:, 0] == 1).all() and not outside[:, 1:].any()
+    torch.testing.assert_close(result.sum(1), torch.ones(1, 12, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(12, 10, 9), (8, 8, 8), (5, 6, 20)], ids=str)
+def test_the_whole_volume_in_one_pass(shape: tuple[int, ...]) -> None:
+    x, net = image(1, 1, *shape), Seen()
+    result = CentreCropInferer(None)(x, net)
+    assert tuple(net.windows[0].shape[2:]) == tuple(max(n, 8) for n in shape)
+    torch.testing.assert_close(result, 1 + x.sigmoid())
+
+
+@pytest.mark.parametrize("roi", [(8, 8, 8), None], ids=str)
+def test_crops_keep_metadata(roi: Any) -> None:
+    x = MetaTensor(image(1, 1, 9, 10, 11), affine=torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0])))
+    result = CentreCropInferer(roi)(x, lambda windows: torch.as_tensor(windows).sigmoid().half())
+    assert isinstance(result, MetaTensor)
+    assert result.dtype == torch.float16 and result.shape == x.shape
+    assert torch.equal(result.affine, x.affine)
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        ("centre", CentreCropInferer(WINDOW)),
+        ("sliding", SlidingWindowInferer(WINDOW, 2, 0.25, mode="gaussian")),
+        ("whole", CentreCropInferer(None)),
+    ],
+)
+@pytest.mark.parametrize("shape", [(13, 16, 9), (6, 20, 8)], ids=str)
+def test_the_ways_to_see_a_volume(windows: str, expected: Any, shape: tuple[int, ...]) -> None:
+    x, net = image(1, 2, *shape), network(3)
+    inferer = VolumeInferer(windows, WINDOW, sw_batch_size=2, overlap=0.25)
+    torch.testing.assert_close(inferer(x, net), expected(x, net))
+    averaged = FlipTTAInferer(inferer, activation="sigmoid")(x, net)
+    assert averaged.shape == (1, 3, *shape) and averaged.max() <= 1
+
+
+def test_another_way_is_refused() -> None:
+    with pytest.raises(InputError, match="windows is 'center'; choose centre, sliding or whole"):
+        VolumeInferer("center", WINDOW)

@@ -31,9 +31,10 @@ def test_modalities_and_labels_are_the_metadatas(name: str) -> None:
     assert entry.version == metadata["version"]
 
 
-def test_rsanet_reads_three_sequences_and_writes_lesions() -> None:
-    assert bundle("rsanet").modalities == ("T1", "T2", "FLAIR")
-    assert bundle("rsanet").labels == {0: "background", 1: "lesion"}
+@pytest.mark.parametrize(("name", "modalities"), [("rsanet", ("T1", "T2", "FLAIR")), ("zoom_resunet", ("T1",))])
+def test_what_the_bundles_read_and_write(name: str, modalities: tuple[str, ...]) -> None:
+    assert bundle(name).modalities == modalities
+    assert bundle(name).labels == {0: "background", 1: "lesion"}
 
 
 @pytest.mark.parametrize(("name", "state"), [("nonesuch", "unknown"), *((name, "planned") for name in PLANNED)])

@@ -120,6 +120,18 @@ def test_lower_threshold_finds_more() -> None:
     assert [int(LesionThresholdd("pred", threshold=t)(data)["pred"].sum()) for t in (0.15, 0.45, 0.85)] == [9, 6, 2]
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
+def test_one_channel_is_the_lesions(threshold: float) -> None:
+    lesion = MetaTensor(torch.rand(1, 4, 5, 6, generator=torch.Generator().manual_seed(0)), affine=torch.eye(4) * 2)
+    lesion[0, 0, 0, 0] = threshold  # strictly above is lesion
+    transform = LesionThresholdd("pred", threshold=threshold)
+    label = transform({"pred": lesion})["pred"]
+    assert label.dtype == torch.uint8 and label.shape == (1, 4, 5, 6)
+    assert torch.equal(label.as_tensor(), (lesion.as_tensor() > threshold).byte()) and label[0, 0, 0, 0] == 0
+    assert torch.equal(label.affine, lesion.affine)
+    assert torch.equal(label, transform({"pred": torch.cat([1 - lesion, lesion])})["pred"])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -181,7 +180,7 @@ def test_initial_weights_are_kaiming_normal_by_fan_out() -> None:
             assert (module.weight == 1).all() and (module.bias == 0).all()
     for weight in scaled:
         assert weight.std().item() == pytest.approx(1, abs=4 / len(weight) ** 0.5)
-    assert torch.cat(scaled).kurtosis if False else (torch.cat(scaled) ** 4).mean().item() == pytest.approx(3, rel=0.01)
+    assert (torch.cat(scaled) ** 4).mean().item() == pytest.approx(3, rel=0.01)
     assert torch.cat(biases).abs().max() <= 1
     assert torch.cat(biases).std().item() == pytest.approx(3**-0.5, rel=0.05)
     assert network.up3[0].weight.std().item() == pytest.approx(0.031, abs=5e-4)
@@ -201,9 +200,9 @@ def test_the_layout_in_memory_changes_nothing(form: Form, in_channels: int) -> N
     other = x.contiguous(memory_format=torch.channels_last_3d)
     with form():
         torch.testing.assert_close(network(other), network(x), atol=5e-5, rtol=5e-5)
-    for name, gradient in gradients(network, x).items():
-        assert relative_l2(gradients(network, other)[name], gradient) < 1e-3, name
-        break  # the input's: it depends on all others
+    expected = gradients(network, x)
+    for name, gradient in gradients(network, other).items():
+        assert relative_l2(gradient, expected[name]) < 1e-3, name
 
 
 @both_forms
@@ -219,8 +218,12 @@ def test_metatensors_are_taken(form: Form) -> None:
 
 
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["kept", "checkpointed"])
-def test_gradients_under_bfloat16_autocast_are_near_those_of_float32(checkpointed: bool) -> None:
-    x, label = image((1, 1, 17, 24, 16)), (image((1, 1, 17, 24, 16), "label") > 1).float()
+@pytest.mark.parametrize("shape", [(1, 1, 17, 24, 16), (2, 1, 24, 9, 16), (1, 1, 9, 32, 32)], ids=str)
+def test_gradients_under_bfloat16_autocast_are_near_those_of_float32(
+    shape: tuple[int, ...], checkpointed: bool
+) -> None:
+    """At depths of 8 to 11 and 16 to 23 a level has 2 slices, which PyTorch alone gives weight gradients of noise."""
+    x, label = image(shape), (image(shape, "label") > 1).float()
     found = []
     for enabled in (False, True):
         network = small(checkpoint_full_resolution=checkpointed).train()
@@ -228,9 +231,11 @@ def test_gradients_under_bfloat16_autocast_are_near_those_of_float32(checkpointe
             logits = network(x)
         nn.functional.binary_cross_entropy_with_logits(logits.float(), label).backward()
         assert all(parameter.grad.dtype == torch.float32 for parameter in network.parameters())
-        found.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]))
-    assert found[1].isfinite().all()
-    assert 0 < relative_l2(found[1], found[0]) < 0.1
+        found.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    exact, reduced = found
+    assert 0 < relative_l2(*(torch.cat([g.flatten() for g in side.values()]) for side in (reduced, exact))) < 0.06
+    for name, gradient in reduced.items():  # the deepest ones are small and noisy
+        assert relative_l2(gradient, exact[name]) < 0.6, name
 
 
 def bytes_saved(network: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -260,13 +265,12 @@ def bytes_saved(network: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch) 
     return sum(storages.values())
 
 
-@pytest.mark.parametrize(("checkpointed", "share"), [(False, 0.6), (True, 0.4)], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize(("checkpointed", "share"), [(False, 0.6), (True, 0.35)], ids=["kept", "checkpointed"])
 def test_less_is_kept_for_the_backward_pass(checkpointed: bool, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     x = image((1, 1, 32, 32, 32))
     plain = bytes_saved(reference.ZoomResUNet(), x, monkeypatch)
     assert plain / x.numel() == pytest.approx(BYTES_PER_VOXEL, rel=0.02)
     ours = bytes_saved(ZoomResUNet(checkpoint_full_resolution=checkpointed), x, monkeypatch)
-    print(ours / plain)
     assert ours < share * plain
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,6 @@ from custom_nets.errors import InputError
 from custom_nets.registry import bundle
 from custom_nets.training.run_state import read_run
 from tools._bundle_runs import run_bundle
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,8 +25,9 @@ SAME = 1e-3
 def benchmark(name: str, runs: int = 5, threads: int = 1, only: str = "") -> None:
     """Compare our network with a plain transcription of its paper: same weights, same machine, in turn.
 
-    Times are medians of calls in one process, ours and the plain one alternating, both under inference_mode. Memory is
-    the growth of resident memory at its highest, each measurement in a fresh process.
+    Times are medians of calls in one process, ours and the plain one alternating; inference runs under inference_mode,
+    a training step is forward and backward. Memory is the growth of resident memory at its highest during such a call,
+    each measurement in a fresh process.
 
     Args:
         name: the bundle, for example rsanet.
@@ -64,17 +67,17 @@ def _cases(name: str) -> list[Case]:
 def _row(name: str, index: int, runs: int) -> str:
     case = _cases(name)[index]
     ours, plain = case.build()
-    compute = _train if case.training else _infer
+    compute = _call(case)
     x = _input(case.shape)
     expected = compute(plain, x)
     difference = float((compute(ours, x) - expected).norm() / expected.norm())
     if not difference < SAME:
         raise InputError(f"{case.title}: the results differ by {difference:.1e} (relative L2), so nothing was timed")
-    if case.training:
+    if case.memory:
         threads = torch.get_num_threads()
-        result = compare_memory(training_memory, (name, index, 0, threads), (name, index, 1, threads), runs)
+        result = compare_memory(peak_memory, (name, index, 0, threads), (name, index, 1, threads), runs)
     else:
-        result = compare_seconds(lambda: _infer(ours, x), lambda: _infer(plain, x), runs)
+        result = compare_seconds(lambda: compute(ours, x), lambda: compute(plain, x), runs)
     return _cells(case, result, difference)
 
 
@@ -85,8 +88,8 @@ def _cells(case: Case, result: Comparison, difference: float) -> str:
     return f"| {case.title} | {ours} | {plain} | {result.ratio:.2f} | {case.goal} {verdict} | {difference:.0e} |"
 
 
-def training_memory(name: str, index: int, side: int, threads: int) -> float:
-    """Peak growth of resident memory in MiB of forward and backward; for a fresh process.
+def peak_memory(name: str, index: int, side: int, threads: int) -> float:
+    """Peak growth of resident memory in MiB during a case's call; for a fresh process.
 
     Args:
         name: the bundle.
@@ -96,9 +99,14 @@ def training_memory(name: str, index: int, side: int, threads: int) -> float:
     """
     torch.set_num_threads(threads)
     case = _cases(name)[index]
-    module = case.build()[side]
-    x, small = _input(case.shape), _input((*case.shape[:2], 4, 4, 4))
-    return peak_growth(lambda: _train(module, x), warm_up=lambda: _train(module, small))
+    module, compute = case.build()[side], _call(case)
+    x, small = _input(case.shape), _input((*case.shape[:2], 8, 8, 8))
+    return peak_growth(lambda: compute(module, x), warm_up=lambda: compute(module, small))
+
+
+def _call(case: Case) -> Callable[[nn.Module, Tensor], Tensor]:
+    """What the case measures, a function of module and input that returns the output."""
+    return partial(_train, inner=case.inner) if case.training else _infer
 
 
 def _infer(module: nn.Module, x: Tensor) -> Tensor:
@@ -106,9 +114,9 @@ def _infer(module: nn.Module, x: Tensor) -> Tensor:
         return module(x)
 
 
-def _train(module: nn.Module, x: Tensor) -> Tensor:
+def _train(module: nn.Module, x: Tensor, inner: bool) -> Tensor:
     """Forward and backward; the output. The module stays in eval mode, so that dropout does not tell two runs apart."""
-    out = module(x.detach().requires_grad_())
+    out = module(x.detach().requires_grad_(inner))
     out.square().mean().backward()
     module.zero_grad()
     return out.detach()

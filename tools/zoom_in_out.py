@@ -10,12 +10,12 @@ from typing import Any
 
 from custom_nets.datasets.datalist import load_section
 from custom_nets.errors import InputError
-from custom_nets.files import write_json
 from custom_nets.option_checks import check_options
 from custom_nets.options import options_in
 from custom_nets.registry import ROOT, bundle
 from tools._bundle_runs import run_bundle
 from tools._command import run
+from tools._run_record import claim
 from tools._stages import Stage
 
 NAME = "zoom_resunet"
@@ -79,11 +79,12 @@ def zoom_in_out(
         {**_of("train", folder, common), **_set(second_given), "pretrained": first.ckpt_dir / "model.pt"},
     )
     _check((first, second), common, section)
-    _claim(root, first, second, {**common, "section": section, "overlay": overlay})
+    recipe = _recipe(first, second, {**common, "section": section, "overlay": overlay})
+    claim(root / RECORD, recipe, (first, second))
     for name, stage in (("zoom_in", first), ("zoom_out", second)):
         stage.run()
         _evaluate(folder, root / "eval" / "evaluation" / name, stage, common, section)
-        _claim(root, first, second, {**common, "section": section, "overlay": overlay})
+        claim(root / RECORD, recipe, (first, second))
     _report(root)
 
 
@@ -127,47 +128,14 @@ def _check(stages: Sequence[Stage], common: dict[str, Any], section: str) -> Non
     load_section(common["dataset_dir"], common.get("datalist", "datalist.json"), section)
 
 
-def _claim(root: Path, first: Stage, second: Stage, options: dict[str, Any]) -> None:
-    """Write down what this run is, or refuse a folder that holds another one: its stages would be taken for ours."""
-    recipe = {
+def _recipe(first: Stage, second: Stage, options: dict[str, Any]) -> dict[str, Any]:
+    return {
         "zoom_in_size": first.value("patch_size"),
         "zoom_out_size": second.value("patch_size"),
         "zoom_in_epochs": first.value("epochs"),
         "zoom_out_epochs": second.value("epochs"),
         "options": {key: str(value) for key, value in options.items() if key not in _OF_MACHINES},
     }
-    path = root / RECORD
-    if path.is_file():
-        _require_same(path, recipe)
-    else:
-        strange = [last for stage in (first, second) if (last := stage.ckpt_dir / "last.pt").is_file()]
-        if strange:
-            raise InputError(
-                f"{strange[0]}: is of a training that this tool did not start, there being no {path}: "
-                "give another --output_dir, or move that training away."
-            )
-    write_json(path, {**recipe, "seconds": first.seconds() + second.seconds()})
-
-
-def _require_same(path: Path, recipe: dict[str, Any]) -> None:
-    try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give another --output_dir.") from error
-    for key in sorted(recipe.keys() | found.keys() - {"seconds"}):
-        if found.get(key) != recipe.get(key):
-            told = f"{key} {_difference(found.get(key), recipe.get(key))}"
-            raise InputError(
-                f"{path}: is of a run with {told}: give another --output_dir, "
-                f"or delete {path.parent / 'models'} and that file to start anew."
-            )
-
-
-def _difference(found: Any, wanted: Any) -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-        found, wanted = ({key: given.get(key) for key in keys} for given in (found, wanted))
-    return f"{found}, not {wanted}"
 
 
 def _evaluate(folder: Path, output_dir: Path, stage: Stage, common: dict[str, Any], section: str) -> None:

@@ -20,6 +20,14 @@ _EPSILON = 1e-5
 _ONES, _ZEROS = [1, 1, 1], [0, 0, 0]
 
 
+def convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve ``x``, N x C x D x H x W, with ``weight``, C' x C x 3 x 3 x 3, padding 1, without a bias."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
+        if _recorded(x, weight):
+            return _Convolution.apply(x, weight, None, False)
+    return F.conv3d(x, weight, padding=1)
+
+
 def relu_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve the rectified ``x``: conv(ReLU(x)), kernel 3, padding 1.
 
@@ -28,9 +36,9 @@ def relu_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: C' x C x 3 x 3 x 3.
         bias: C' or None.
     """
-    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
+    if not torch.jit.is_scripting():  # noqa: SIM102
         if _recorded(x, weight):
-            return _ReLUConvolution.apply(x, weight, bias)
+            return _Convolution.apply(x, weight, bias, True)
     return F.conv3d(F.relu(x), weight, bias, padding=1)
 
 
@@ -114,7 +122,9 @@ def _norm_backward(
 def _convolution_backward(
     gradient: Tensor, x: Tensor, weight: Tensor, has_bias: bool, needs_x: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients by input, weight and bias in the type of ``gradient``, which is that of the forward pass."""
+    """Gradients by input, weight and bias, computed in the type of ``gradient``, which is that of the forward pass."""
+    if gradient.dtype == torch.bfloat16 and x.device.type == "cpu" and x.shape[2] == 2:
+        gradient = gradient.float()  # oneDNN leaves the gradient by the weight unset at this depth (PyTorch 2.13)
     x, cast = x.to(gradient.dtype), weight.to(gradient.dtype)
     by_x, by_weight, by_bias = torch.ops.aten.convolution_backward(
         gradient, x, cast, [len(weight)], _ONES, _ONES, _ONES, False, _ZEROS, 1, [needs_x, True, has_bias]
@@ -127,20 +137,24 @@ def _relu_backward_(gradient: Tensor, result: Tensor) -> Tensor:
     return torch.ops.aten.threshold_backward.grad_input(gradient, result, 0, grad_input=gradient)
 
 
-class _ReLUConvolution(Function):
+class _Convolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
-        return F.conv3d(F.relu(x), weight, bias, padding=1)
+        ctx.has_bias, ctx.rectify = bias is not None, rectify
+        return F.conv3d(F.relu(x) if rectify else x, weight, bias, padding=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
         needs_x = ctx.needs_input_grad[0]
-        by_x, by_weight, by_bias = _convolution_backward(gradient, F.relu(x), weight, ctx.has_bias, needs_x)
-        return _relu_backward_(by_x.to(x.dtype), x) if needs_x else None, by_weight, by_bias
+        activated = F.relu(x) if ctx.rectify else x
+        by_x, by_weight, by_bias = _convolution_backward(gradient, activated, weight, ctx.has_bias, needs_x)
+        if not needs_x:
+            return None, by_weight, by_bias, None
+        by_x = by_x.to(x.dtype)
+        return _relu_backward_(by_x, x) if ctx.rectify else by_x, by_weight, by_bias, None
 
 
 class _NormReLUConvolution(Function):

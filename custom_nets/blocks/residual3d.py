@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from custom_nets.blocks.lean_convolution import (
     channels_last_on_cpu,
+    convolution,
     norm_relu_convolution,
     norm_relu_sum,
     relu_convolution,
@@ -72,7 +72,7 @@ class JoiningBlock(Res3dBlock):
         """Join both; ``upsampled`` comes out of a ReLU, so that the block's first one would not change it."""
         weight_upsampled, weight_skip = self.conv1.weight.chunk(2, dim=1)
         of_skip = relu_convolution(skip, weight_skip, self.conv1.bias)
-        of_upsampled = F.conv3d(upsampled, weight_upsampled, padding=1)
+        of_upsampled = convolution(upsampled, weight_upsampled)
         out = of_skip + of_upsampled if torch.is_grad_enabled() else of_skip.add_(of_upsampled)
         return self.finish(out, skip)
 

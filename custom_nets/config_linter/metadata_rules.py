@@ -59,14 +59,12 @@ def versions_are_the_tested_ones(bundle: BundleFiles) -> Iterator[Finding]:
 
 
 def channels_are_the_networks(bundle: BundleFiles) -> Iterator[Finding]:
-    """num_channels is the number of names in channel_def, and what the network takes and gives.
-
-    One output channel may tell two labels apart, by a sigmoid.
-    """
+    """num_channels is the number of names in channel_def, and what the network takes and gives."""
     for side, tensor, argument in (("inputs", "image", "in_channels"), ("outputs", "pred", "out_channels")):
         entry, key = _tensor(bundle, side, tensor), f"{side}::{tensor}"
         channels, names = entry.get("num_channels"), entry.get("channel_def", {})
         regions = side == "outputs" and "post_processed_outputs" in bundle.metadata.get("network_data_format", {})
+        # one output channel tells two labels apart by a sigmoid
         one_sigmoid = side == "outputs" and channels == 1 and len(names) == 2
         if len(names) != channels and not regions and not one_sigmoid:
             yield _finding(bundle, f"{key}::channel_def", f"names {len(names)} of {channels} channels", "name each")

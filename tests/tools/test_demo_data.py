@@ -9,12 +9,14 @@ import nibabel as nib
 import pytest
 
 from custom_nets.datasets.datalist import read_datalist
+from custom_nets.registry import available
 from tools._command import run
 from tools.demo_data import main
 
 
-def test_options_reach_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(main, ["rsanet", str(tmp_path / "demo"), "--cases=3", "--seed=2", "--spacing=6", "--shape=32,32,32"])
+@pytest.mark.parametrize("name", available())
+def test_options_reach_the_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(main, [name, str(tmp_path / "demo"), "--cases=3", "--seed=2", "--spacing=6", "--shape=32,32,32"])
     assert "3 cases in" in capsys.readouterr().out
     image = nib.Nifti1Image.from_filename(read_datalist(tmp_path / "demo")["testing"][0]["image"][0])
     assert image.shape == (32, 32, 32)

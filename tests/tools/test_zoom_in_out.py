@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 import torch
 
+from custom_nets.errors import InputError
 from custom_nets.files import write_json
 from custom_nets.registry import ROOT, available
 from custom_nets.schedules import sgdr
 from tests.bundle_runs import make_data, run_here
 from tests.tools.killed_zooms import MOMENTS, OPTIONS, run
-from tools import _stages, rank_runs, zoom_in_out
+from tools import _bundle_runs, _stages, rank_runs, zoom_in_out
 from tools._command import run as run_tool
 
 Call = tuple[list[str], dict[str, Any]]
@@ -63,31 +64,38 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 
 @pytest.fixture(scope="module")
-def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run typed as a user types it, in processes of its own, and what it said."""
-    folder = tmp_path_factory.mktemp("finished") / "a run"
-    command = [sys.executable, "-W", "ignore", "-m", "tools.zoom_in_out", *words(data, folder)]
+def ended(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], str]:
+    """Folders of runs, each killed at another moment, one never; and what they all said."""
+    folders = {moment: tmp_path_factory.mktemp("ended") / "a run" for moment in MOMENTS}
+    arguments = {moment: (str(data), str(folder)) for moment, folder in folders.items()}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.tools.killed_zooms", json.dumps(arguments)]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 0, ended.stderr
-    return folder, ended.stdout + ended.stderr
+    return folders, ended.stdout + ended.stderr
 
 
-def test_each_file_is_in_its_place(finished: tuple[Path, str]) -> None:
-    folder, told = finished
+@pytest.fixture(scope="module")
+def finished(ended: tuple[dict[str, Path], str]) -> Path:
+    """The run that was not killed."""
+    return ended[0]["never"]
+
+
+def test_each_file_is_in_its_place(ended: tuple[dict[str, Path], str], finished: Path) -> None:
+    folder, told = finished, ended[1]
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     evaluation = [f"eval/evaluation/{stage}/metrics_" for stage in ("zoom_in", "zoom_out")]
     expected = {"zoom_in_out.json"}
     expected |= {f"models/{place}{name}.pt" for place in ("", "zoom_in/") for name in ("model", "last")}
-    expected |= {f"eval/{place}{name}" for place in ("", "zoom_in/") for name in ("metrics.csv", "learning_curves.png")}
+    expected |= {f"eval/{place}metrics.csv" for place in ("", "zoom_in/")}
     expected |= {f"{one}{name}" for one in evaluation for name in ("per_case.csv", "summary.json", "table.md")}
     assert {file for file in files if "tfevents" not in file} == expected
     assert "zoom-in, whole volumes:" in told and "zoom-out, whole volumes:" in told
-    assert told.rstrip().endswith(f"the model: {folder / 'models' / 'model.pt'}")
+    assert f"\nthe model: {folder / 'models' / 'model.pt'}\n" in told
 
 
-def test_zoom_out_starts_from_the_model_of_zoom_in(finished: tuple[Path, str]) -> None:
-    folder, told = finished
+def test_zoom_out_starts_from_the_model_of_zoom_in(ended: tuple[dict[str, Path], str], finished: Path) -> None:
+    folder, told = finished, ended[1]
     start = folder / "models" / "zoom_in" / "model.pt"
     assert f"{start}: 126 of 126 entries of ZoomResUNet match" in told
     first, second = (table(folder / "eval" / place / "metrics.csv") for place in ("zoom_in", "."))
@@ -97,16 +105,16 @@ def test_zoom_out_starts_from_the_model_of_zoom_in(finished: tuple[Path, str]) -
     assert 0 < max(moved) < 0.01, "Adam's steps of 1e-4 go no farther"
 
 
-def test_the_second_call_does_nothing(finished: tuple[Path, str], data: Path, calls: list[Call]) -> None:
-    folder, _ = finished
+def test_the_second_call_does_nothing(finished: Path, data: Path, calls: list[Call]) -> None:
+    folder = finished
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     run_tool(zoom_in_out.zoom_in_out, words(data, folder, device="cpu", num_workers=1))
     assert calls == []
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_the_ranking_reads_what_is_written(finished: tuple[Path, str], tmp_path: Path) -> None:
-    folder, _ = finished
+def test_the_ranking_reads_what_is_written(finished: Path, tmp_path: Path) -> None:
+    folder = finished
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "one").symlink_to(folder)
     rank_runs.main(str(tmp_path / "runs" / "one"))
@@ -122,23 +130,11 @@ def test_the_ranking_reads_what_is_written(finished: tuple[Path, str], tmp_path:
     assert ranking["not_ranked"] == []
 
 
-@pytest.fixture(scope="module")
-def killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of runs, each killed at another moment."""
-    folders = {moment: tmp_path_factory.mktemp("killed") for moment in MOMENTS}
-    arguments = {moment: (str(data), str(folder)) for moment, folder in folders.items()}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.tools.killed_zooms", json.dumps(arguments)]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    return folders
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [moment for moment in MOMENTS if moment != "never"])
 def test_killed_and_resumed_by_the_same_command(
-    finished: tuple[Path, str], data: Path, killed: dict[str, Path], moment: str, calls: list[Call]
+    ended: tuple[dict[str, Path], str], finished: Path, data: Path, moment: str, calls: list[Call]
 ) -> None:
-    folder, (whole, _) = killed[moment], finished
+    folder, whole = ended[0][moment], finished
     assert not (folder / "eval/evaluation/zoom_out/metrics_summary.json").exists()
     run(data, folder)
     assert len(calls) == 5 - MOMENTS[moment][0]
@@ -152,15 +148,24 @@ def test_killed_and_resumed_by_the_same_command(
         assert table(folder / file) == table(whole / file), file
 
 
-def test_the_rate_of_every_epoch_is_the_schedules(finished: tuple[Path, str]) -> None:
-    folder, _ = finished
+def test_the_rate_of_every_epoch_is_the_schedules(finished: Path) -> None:
     for place, initial in (("zoom_in", 1e-3), (".", 1e-4)):
-        rates = [float(row["learning_rate"]) for row in table(folder / "eval" / place / "metrics.csv")]
+        rates = [float(row["learning_rate"]) for row in table(finished / "eval" / place / "metrics.csv")]
         assert rates == pytest.approx([initial * sgdr(2 * epoch, 3 * 2) for epoch in range(2)], rel=1e-12)
 
 
 def test_options_reach_both_stages_and_both_evaluations(data: Path, tmp_path: Path, calls: list[Call]) -> None:
-    run(data, tmp_path, zoom_in_epochs=1, zoom_out_epochs=1, seed=3, assd="directed", tta=True, overlay="demo")
+    run(
+        data,
+        tmp_path,
+        zoom_in_epochs=1,
+        zoom_out_epochs=1,
+        seed=3,
+        assd="directed",
+        tta=True,
+        windows="centre",
+        overlay="demo",
+    )
     trainings, evaluations = calls[::2], calls[1::2]
     assert [configs for configs, _ in calls] == [
         ["train", "demo"],
@@ -197,14 +202,14 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ],
 )
 def test_another_recipe_in_the_same_folder_is_refused(
-    finished: tuple[Path, str],
+    finished: Path,
     data: Path,
     changes: dict[str, Any],
     fragments: tuple[str, ...],
     calls: list[Call],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    message = refusal(words(data, finished[0], **changes), capsys)
+    message = refusal(words(data, finished, **changes), capsys)
     assert "zoom_in_out.json: is of a run with" in message
     assert all(fragment in message for fragment in fragments), message
     assert calls == []
@@ -272,3 +277,21 @@ def test_a_failing_run_ends_the_tool(data: Path, tmp_path: Path, capsys: pytest.
     reason, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "num_groups a divisor of 2 * base_width" in reason
     assert last == "error: this run of bundle zoom_resunet ended with exit status 1; see above."
+
+
+def test_what_is_typed_for_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths keep their spaces, lists lose them."""
+    typed: list[list[str]] = []
+
+    def remember(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        typed.append(command)
+        return subprocess.CompletedProcess(command, 3 if len(typed) > 1 else 0)
+
+    monkeypatch.setattr(_bundle_runs.subprocess, "run", remember)
+    options = {"ckpt_dir": Path("/a b/c"), "patch_size": [1, 2, 3], "resume": False}
+    _bundle_runs.run_bundle("zoom_resunet", ["train", "zoom_out"], options, "training")
+    files = str([f"bundles/zoom_resunet/configs/{name}.json" for name in ("train", "zoom_out")])
+    words = ["run", "training", "--config_file", files, "--ckpt_dir", "/a b/c", "--patch_size", "[1,2,3]"]
+    assert typed[0][-len(words) - 2 :] == [*words, "--resume", "False"]
+    with pytest.raises(InputError, match="ended with exit status 3"):
+        _bundle_runs.run_bundle("zoom_resunet", ["train"], {})

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mixed precision around an inferer: what the network is given and what comes back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer, SlidingWindowInferer
+from torch import Tensor, nn
+
+from custom_nets.errors import InputError
+from custom_nets.precision import MixedPrecisionInferer, amp_dtype_named, amp_pays
+
+
+class Spy(nn.Module):
+    """A convolution that notes what it is given and what comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(1, 1, 1)
+        self.given: list[type] = []
+        self.precisions: list[torch.dtype] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.convolution(x)
+        self.given.append(type(x))
+        self.precisions.append(out.dtype)
+        return out
+
+
+IMAGE = torch.randn(1, 1, 8, 9, 10, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("inferer", [SimpleInferer(), SlidingWindowInferer((4, 4, 4))], ids=["whole", "windows"])
+@pytest.mark.parametrize("image", [IMAGE, MetaTensor(IMAGE)], ids=["tensor", "metatensor"])
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [
+        ({}, torch.bfloat16),
+        ({"dtype": "float16"}, torch.float16),
+        ({"enabled": False}, torch.float32),
+    ],
+    ids=str,
+)
+def test_the_network_gets_plain_tensors_and_float32_comes_back(
+    inferer: SimpleInferer, image: Tensor, options: dict, precision: torch.dtype
+) -> None:
+    network = Spy()
+    result = MixedPrecisionInferer(inferer, **options)(image, network)
+    assert set(network.given) == {Tensor}
+    assert set(network.precisions) == {precision}
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(torch.as_tensor(result), network.convolution(IMAGE), atol=0.02, rtol=0.02)
+    result.sum().backward()
+    assert network.convolution.weight.grad is not None
+    assert network.convolution.weight.grad.dtype == torch.float32
+
+
+def test_arguments_reach_the_network() -> None:
+    def scaled(windows: Tensor, factor: float, shift: float = 0.0) -> Tensor:
+        return windows * factor + shift
+
+    result = MixedPrecisionInferer(SimpleInferer(), enabled=False)(IMAGE, scaled, 2.0, shift=1.0)
+    torch.testing.assert_close(result, 2 * IMAGE + 1)
+
+
+def test_precisions_are_named() -> None:
+    assert amp_dtype_named("bfloat16") is torch.bfloat16
+    with pytest.raises(InputError, match=r"amp_dtype is 'half': choose one of \['bfloat16', 'float16'\]"):
+        MixedPrecisionInferer(SimpleInferer(), dtype="half")
+
+
+def test_mixed_precision_pays_on_gpus() -> None:
+    assert amp_pays("cuda:1")
+    assert amp_pays("cpu") == torch.ops.mkldnn._is_mkldnn_bf16_supported()
