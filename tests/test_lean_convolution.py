@@ -12,7 +12,7 @@ from torch import Tensor
 
 from custom_nets.blocks.lean_convolution import (
     channels_last_on_cpu,
-    convolution,
+    convolution_onto,
     norm_relu_convolution,
     norm_relu_sum,
     relu_convolution,
@@ -23,8 +23,12 @@ GROUPS = 2
 Operation = Callable[..., Tensor]
 
 
-def plain_convolution(x: Tensor, weight: Tensor) -> Tensor:
-    return F.conv3d(x, weight, padding=1)
+def plain_convolution_onto(x: Tensor, weight: Tensor, total: Tensor) -> Tensor:
+    return F.conv3d(x, weight, padding=1) + total
+
+
+def lean_onto_nothing(x: Tensor, weight: Tensor) -> Tensor:
+    return convolution_onto(x, weight, torch.zeros(len(x), len(weight), *x.shape[2:]))
 
 
 def plain_relu_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -55,7 +59,7 @@ def lean_relu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 X, SCALE, SHIFT, WEIGHT, BIAS = (2, 4, 3, 2, 5), (4,), (4,), (6, 4, 3, 3, 3), (6,)
 #: Lean form, plain form, shapes of the arguments.
 CASES: dict[str, tuple[Operation, Operation, list[tuple[int, ...]]]] = {
-    "convolution": (convolution, plain_convolution, [X, WEIGHT]),
+    "convolution, sum": (convolution_onto, plain_convolution_onto, [X, WEIGHT, (2, 6, 3, 2, 5)]),
     "relu, convolution": (lean_relu, plain_relu_convolution, [X, WEIGHT, BIAS]),
     "relu, convolution without bias": (lean_relu, plain_relu_convolution, [X, WEIGHT]),
     "norm, relu, convolution": (lean_norm, plain_norm, [X, SCALE, SHIFT, WEIGHT, BIAS]),
@@ -153,7 +157,7 @@ def test_of_the_volumes_only_the_input_is_kept(case: tuple[Operation, Operation,
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-@pytest.mark.parametrize("lean", [convolution, lean_relu, lean_norm])
+@pytest.mark.parametrize("lean", [lean_onto_nothing, lean_relu, lean_norm])
 def test_weight_gradients_in_bfloat16_at_small_depths(lean: Operation, depth: int) -> None:
     """PyTorch alone leaves those of a depth of 2 unset on processors with bfloat16 instructions."""
     norm = [(64,), (64,)] if lean is lean_norm else []

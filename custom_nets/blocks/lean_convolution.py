@@ -20,12 +20,18 @@ _EPSILON = 1e-5
 _ONES, _ZEROS = [1, 1, 1], [0, 0, 0]
 
 
-def convolution(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve ``x``, N x C x D x H x W, with ``weight``, C' x C x 3 x 3 x 3, padding 1, without a bias."""
+def convolution_onto(x: Tensor, weight: Tensor, total: Tensor) -> Tensor:
+    """Convolve ``x`` (kernel 3, padding 1, no bias) and add ``total``, without a tensor for the summand alone.
+
+    Args:
+        x: N x C x D x H x W.
+        weight: C' x C x 3 x 3 x 3.
+        total: N x C' x D x H x W.
+    """
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
         if _recorded(x, weight):
-            return _Convolution.apply(x, weight, None, False)
-    return F.conv3d(x, weight, padding=1)
+            return _Convolution.apply(x, weight, None, False, total)
+    return F.conv3d(x, weight, padding=1).add_(total)
 
 
 def relu_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -38,7 +44,7 @@ def relu_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if not torch.jit.is_scripting():  # noqa: SIM102
         if _recorded(x, weight):
-            return _Convolution.apply(x, weight, bias, True)
+            return _Convolution.apply(x, weight, bias, True, None)
     return F.conv3d(F.relu(x), weight, bias, padding=1)
 
 
@@ -139,22 +145,25 @@ def _relu_backward_(gradient: Tensor, result: Tensor) -> Tensor:
 
 class _Convolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rectify: bool, total: Tensor | None
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.has_bias, ctx.rectify = bias is not None, rectify
-        return F.conv3d(F.relu(x) if rectify else x, weight, bias, padding=1)
+        ctx.has_bias, ctx.rectify, ctx.adds = bias is not None, rectify, total is not None
+        out = F.conv3d(F.relu(x) if rectify else x, weight, bias, padding=1)
+        return out if total is None else out.add_(total)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
-        needs_x = ctx.needs_input_grad[0]
+        needs_x, by_total = ctx.needs_input_grad[0], gradient if ctx.adds else None
         activated = F.relu(x) if ctx.rectify else x
         by_x, by_weight, by_bias = _convolution_backward(gradient, activated, weight, ctx.has_bias, needs_x)
         if not needs_x:
-            return None, by_weight, by_bias, None
+            return None, by_weight, by_bias, None, by_total
         by_x = by_x.to(x.dtype)
-        return _relu_backward_(by_x, x) if ctx.rectify else by_x, by_weight, by_bias, None
+        return _relu_backward_(by_x, x) if ctx.rectify else by_x, by_weight, by_bias, None, by_total
 
 
 class _NormReLUConvolution(Function):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -60,4 +61,7 @@ class TransposedPointwise(nn.ConvTranspose3d):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Apply the convolution."""
-        return project(self.weight.flatten(1).t(), self.bias, x)
+        weight = self.weight.flatten(1).t()
+        if x.is_contiguous(memory_format=torch.channels_last_3d):  # the gradient then is, too
+            return F.linear(x.permute(0, 2, 3, 4, 1), weight, self.bias).permute(0, 4, 1, 2, 3)
+        return project(weight, self.bias, x)

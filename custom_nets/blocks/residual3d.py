@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from custom_nets.blocks.lean_convolution import (
     channels_last_on_cpu,
-    convolution,
+    convolution_onto,
     norm_relu_convolution,
     norm_relu_sum,
     relu_convolution,
@@ -71,10 +70,8 @@ class JoiningBlock(Res3dBlock):
     def forward(self, upsampled: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]
         """Join both; ``upsampled`` comes out of a ReLU, so that the block's first one would not change it."""
         weight_upsampled, weight_skip = self.conv1.weight.chunk(2, dim=1)
-        of_skip = relu_convolution(skip, weight_skip, self.conv1.bias)
-        of_upsampled = convolution(upsampled, weight_upsampled)
-        out = of_skip + of_upsampled if torch.is_grad_enabled() else of_skip.add_(of_upsampled)
-        return self.finish(out, skip)
+        out = relu_convolution(skip, weight_skip, self.conv1.bias)
+        return self.finish(convolution_onto(upsampled, weight_upsampled, out), skip)
 
 
 class UpsamplingUnit(nn.Sequential):
