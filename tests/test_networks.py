@@ -38,6 +38,8 @@ class Contract:
         golden: gives (logits, published logits) of the default network.
         tolerance: greatest difference of an exported form from the network.
         bfloat16: greatest relative L2 difference under autocast.
+        compiled_gradient: greatest relative L2 difference of a compiled network's gradients; other kernels round
+            otherwise, and a ReLU near 0 then goes the other way.
         multiple: sizes in multiples of this can be left open in `torch.export` and ONNX, from twice this on; 0: none.
         refused: size -> what the error says, naming the size that would work.
         scriptable: `torch.jit.script` takes it.
@@ -50,6 +52,7 @@ class Contract:
     golden: Callable[[], tuple[Tensor, Tensor]]
     tolerance: float = 1e-5
     bfloat16: float = 0.03
+    compiled_gradient: float = 1e-4
     multiple: int = 0
     refused: dict[tuple[int, ...], str] = field(default_factory=dict)
     scriptable: bool = True
@@ -80,8 +83,8 @@ CONTRACTS = {
     "RSANet": Contract(custom_nets.RSANet, rsanet_small, SIZES_3D, rsanet_golden, multiple=16, without_gradient=("phi_conv.bias",)),  # noqa: E501
     "RSANet plain": Contract(custom_nets.RSANet, partial(rsanet_small, block="none"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
     "RSANet non-local": Contract(custom_nets.RSANet, partial(rsanet_small, block="non-local", norm="BN", conv_block="resV2", up="trilinear"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
-    "ZoomResUNet": Contract(custom_nets.ZoomResUNet, zoom_resunet_small, SIZES_FROM_8, zoom_resunet_golden, tolerance=5e-5, multiple=8, refused=THIN),  # noqa: E501
-    "ZoomResUNet checkpointed": Contract(custom_nets.ZoomResUNet, partial(zoom_resunet_small, in_channels=2, out_channels=3, use_bias=False, checkpoint_full_resolution=True), SIZES_FROM_8_OF_2, zoom_resunet_golden, tolerance=5e-5, multiple=8, refused=THIN_OF_2),  # noqa: E501
+    "ZoomResUNet": Contract(custom_nets.ZoomResUNet, zoom_resunet_small, SIZES_FROM_8, zoom_resunet_golden, tolerance=5e-5, multiple=8, compiled_gradient=2e-3, refused=THIN),  # noqa: E501
+    "ZoomResUNet checkpointed": Contract(custom_nets.ZoomResUNet, partial(zoom_resunet_small, in_channels=2, out_channels=3, use_bias=False, checkpoint_full_resolution=True), SIZES_FROM_8_OF_2, zoom_resunet_golden, tolerance=5e-5, multiple=8, compiled_gradient=2e-3, refused=THIN_OF_2),  # noqa: E501
 }
 # fmt: on
 
@@ -258,4 +261,4 @@ def test_compile_in_one_graph(contract: Contract, network: nn.Module, training: 
         network.zero_grad()
         form(x).square().mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
-    assert relative_l2(gradients[1], gradients[0]) < 1e-4
+    assert relative_l2(gradients[1], gradients[0]) < contract.compiled_gradient

@@ -107,6 +107,7 @@ def _zoom_resunet() -> list[Case]:
         network(64, 1.0, "inference time"),
         network(96, 1.0, "inference time"),
         network(96, 1.0, "inference memory"),
+        Case("whole ATLAS volume", _zoom_resunet_network, (1, 1, 197, 233, 189), 1.0, "inference memory"),
         network(64, 0.9, "training-step time"),
         network(96, 0.75, "training memory"),
         Case(
