@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from custom_nets.blocks.lean_convolution import (
     channels_last_on_cpu,
     convolution_onto,
+    norm_relu,
     norm_relu_convolution,
     norm_relu_sum,
     relu_convolution,
@@ -87,3 +88,8 @@ class UpsamplingUnit(nn.Sequential):
             nn.GroupNorm(num_groups, out_channels),
             nn.ReLU(inplace=True),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the unit."""
+        x = self[0](x)
+        return norm_relu(x, self[1].weight, self[1].bias, self[1].num_groups)  # type: ignore[arg-type]
