@@ -71,8 +71,10 @@ class JoiningBlock(Res3dBlock):
     def forward(self, upsampled: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]
         """Join both; ``upsampled`` comes out of a ReLU, so that the block's first one would not change it."""
         weight_upsampled, weight_skip = self.conv1.weight.chunk(2, dim=1)
-        out = relu_convolution(skip, weight_skip, self.conv1.bias)
-        return self.finish(convolution_onto(upsampled, weight_upsampled, out), skip)
+        # no name for what is between, so that it is freed: a whole volume's map takes a gigabyte
+        return self.finish(
+            convolution_onto(upsampled, weight_upsampled, relu_convolution(skip, weight_skip, self.conv1.bias)), skip
+        )
 
 
 class UpsamplingUnit(nn.Sequential):
