@@ -3,7 +3,8 @@
 
 Autograd keeps the input of a norm, the output of a ReLU and the input of a convolution. Here the input of the norm
 alone is kept; what follows from it by a norm and a ReLU is computed again when the gradient needs it, which costs a
-fraction of the convolution. Without gradients, while being exported or scripted, the plain operations run.
+fraction of the convolution. While the network is scripted, traced, compiled for inference or exported, PyTorch's plain
+operations run.
 """
 
 from __future__ import annotations

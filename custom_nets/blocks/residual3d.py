@@ -88,10 +88,9 @@ class UpsamplingUnit(nn.Sequential):
         super().__init__(
             nn.ConvTranspose3d(in_channels, out_channels, kernel_size=2, stride=2, bias=use_bias),
             nn.GroupNorm(num_groups, out_channels),
-            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the unit."""
+        """Apply the unit; the norm and the ReLU together."""
         x = self[0](x)
         return norm_relu(x, self[1].weight, self[1].bias, self[1].num_groups)  # type: ignore[arg-type]

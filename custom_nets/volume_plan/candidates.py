@@ -43,12 +43,6 @@ def size_name(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
-def centre_start(shape: Sequence[int], size: Sequence[int]) -> Size:
-    """First voxel of the centred crop on each axis: ⌊(N - s) / 2⌋."""
-    x, y, z = ((length - cut) // 2 for length, cut in zip(shape, size, strict=True))
-    return x, y, z
-
-
 def proportional_size(shape: Sequence[int], share: float, multiple: int, limit: Sequence[int] | None = None) -> Size:
     """The crop in the volume's own proportions: m · round_half_up(φ^(1/3) · N_a / m) on each axis.
 

@@ -17,8 +17,9 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from custom_nets.figures import AXIAL, CORONAL, PLANE_NAMES, SAGITTAL, save_figure
+from custom_nets.volume_crops import centre_start
 from custom_nets.volume_plan.advice import Judged
-from custom_nets.volume_plan.candidates import Size, centre_start
+from custom_nets.volume_plan.candidates import Size
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PROJECTIONS: dict[str, Callable[..., NDArray[np.float32]]] = {"maximum": np.max, "mean": np.mean}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from custom_nets.volume_crops import centre_start
 from custom_nets.volume_plan.advice import Judged, Recommendation
-from custom_nets.volume_plan.candidates import centre_start
 from custom_nets.volume_plan.cost import PRECISIONS, fitting, macs, training_gib
 from custom_nets.volume_plan.occurrence import BOX_LEVELS
 from custom_nets.volume_plan.plan import VolumePlan

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from custom_nets.volume_plan.candidates import Size, centre_start
+from custom_nets.volume_crops import centre_start
+from custom_nets.volume_plan.candidates import Size
 from custom_nets.volume_plan.summed_area import LesionTable
 
 

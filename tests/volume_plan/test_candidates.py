@@ -6,7 +6,8 @@ import math
 import pytest
 
 from custom_nets.errors import InputError
-from custom_nets.volume_plan.candidates import candidate_sizes, centre_start, cubic_size, proportional_size
+from custom_nets.volume_crops import centre_start
+from custom_nets.volume_plan.candidates import candidate_sizes, cubic_size, proportional_size
 from tests.volume_plan.masks import GOLDEN
 
 ATLAS = (197, 233, 189)

@@ -9,7 +9,7 @@ from ast import literal_eval
 import numpy as np
 import pytest
 
-from custom_nets.volume_plan.candidates import centre_start
+from custom_nets.volume_crops import centre_start
 from custom_nets.volume_plan.occurrence import LesionBox
 from custom_nets.volume_plan.statistics import CropSummary, crop_statistics
 from custom_nets.volume_plan.summed_area import LesionTable
