@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Bundles to come: name -> (paper, task). A bundle that lands loses its line here.
 PLANNED = {
-    "s2anet": ("Scale- and Slice-aware Net, Magnetic Resonance in Medicine 2022", "54 pelvic organs, bones, muscles"),
     "s2ca_net": ("Shape-Scale Co-Awareness Network, 2024", "brain tumours"),
     "spineparsenet": ("SpineParseNet, IEEE Transactions on Medical Imaging 2021", "vertebrae, discs, sacrum"),
 }
@@ -31,7 +31,8 @@ class Bundle:
         task: what it segments.
         paper: the first reference.
         version: of the bundle.
-        modalities: names of the input channels, in order.
+        modalities: names of the input images, in order. A 2.5D network sees several slices of a modality as channels,
+            which metadata calls "MR, slice -1", "MR, slice 0", "MR, slice +1": one modality, MR.
         labels: value of the output label map -> name; 0 is background.
         folder: of the bundle; None where it is planned.
     """
@@ -91,7 +92,7 @@ def _read(folder: Path) -> Bundle:
         task=metadata["task"],
         paper=metadata["references"][0],
         version=metadata["version"],
-        modalities=tuple(inputs[key] for key in sorted(inputs, key=int)),
+        modalities=tuple(dict.fromkeys(re.sub(r", slice \S+$", "", inputs[key]) for key in sorted(inputs, key=int))),
         labels={int(value): name for value, name in sorted(outputs.items(), key=lambda item: int(item[0]))},
         folder=folder,
     )

@@ -37,6 +37,7 @@ def main(
     *,
     layout: str = "auto",
     modalities: str | Sequence[str] | None = None,
+    table: str | None = None,
     fractions: str | Sequence[float] | None = None,
     folds: int | None = None,
     fold: int | None = None,
@@ -55,18 +56,21 @@ def main(
 
     Patients stay together; sites and lesion volumes are spread evenly. Two tables are printed: the cases, and all
     problems. Lesion masks that are several a scan, or hold other values than 0 and 1 (atlas), are merged into
-    merged_labels/CASE_label.nii.gz.
+    merged_labels/CASE_label.nii.gz. Masks of pelvic structures, one file each, become label maps by merge_labels.
     Any other layout is given by a pattern for each modality and the label, relative to DATASET_DIR, such as
     --T1 "{patient}/{case}_T1.nii.gz" --label "{patient}/{case}_seg.nii.gz"; * and ** work as in a shell.
 
     Args:
-        domain: the task: ms_lesions or atlas.
+        domain: the task: ms_lesions, atlas or pelvis.
         dataset_dir: the folder of the data set; the list is written into it, with paths relative to it.
-        layout: auto, a known layout (ms_lesions: mslesseg, isbi2015, ljubljana; atlas: atlas_r1.1, atlas_r1.2,
-            atlas_r2.0), or general with patterns.
-        modalities: the input channels in order, such as T1,T2,FLAIR, which is the default of ms_lesions; atlas: T1.
-        fractions: shares of the patients for training,validation,testing; ms_lesions: 0.7,0.1,0.2 unless the data set
-            has its own test scans; atlas: 0.1 for validation and, as in the paper, 31/239 for testing. With folds,
+        layout: auto, a known layout (of ms_lesions mslesseg, isbi2015, ljubljana; of atlas atlas_r1.1, atlas_r1.2,
+            atlas_r2.0; of pelvis split_folders, decathlon, case_folders), or general with patterns.
+        modalities: the input channels in order, such as T1,T2,FLAIR, which is the default of ms_lesions; that of atlas
+            is T1, that of pelvis MR.
+        table: label table of pelvis, JSON or lines such as Femur, left:1; left out, the 54 structures of s2anet.
+        fractions: shares of the patients for training,validation,testing. Left out, ms_lesions gets 0.7,0.1,0.2 unless
+            the data set has its own test scans; atlas 0.1 for validation and, as in the paper, 31/239 for testing;
+            pelvis 0.1 and, as in the paper, 6/27, unless folders train, val and test divide it already. With folds,
             only the test share counts, and it is 0 unless given.
         folds: number of folds for cross-validation; writes datalist_fold0.json ... and datalist_folds.json.
         fold: write only this fold, counted from 0, as OUTPUT.
@@ -83,7 +87,7 @@ def main(
         overwrite: replace a list that exists.
         patterns: pattern of each modality and of the label.
     """
-    root, task = Path(str(dataset_dir)), domain_named(str(domain))
+    root, task = Path(str(dataset_dir)), domain_named(str(domain), table)
     if not root.is_dir():
         raise InputError(f"dataset_dir {str(root)!r} is not a folder: give the folder that holds the scans")
     channels = _words(modalities) if modalities is not None else list(task.modalities)
@@ -105,7 +109,8 @@ def main(
     tolerance_mm = number("affine_tolerance_mm", affine_tolerance_mm)
     options = CheckOptions(affine_tolerance_mm=tolerance_mm, lesion_masks=structure.lesion_masks)
     usable = _usable(root, found, channels, list(task.labels), options, skip_broken)
-    usable = _with_plain_labels(root, usable, tolerance_mm)
+    if structure.lesion_masks:
+        usable = _with_plain_labels(root, usable, tolerance_mm)
     splits = assign(usable, plan)
     print(_case_table(usable, splits, fold))
     header = _header(domain, channels, structure, plan, rater)
@@ -215,15 +220,15 @@ def _case_table(examined: Sequence[Examined], splits: Sequence[Sequence[str | No
     folds = _fold_of(examined, splits)
     with_site = any(one.case.site for one in examined)
     for index, one in enumerate(examined):
-        grid, spacing, lesion_ml = one.report.grid or (), one.report.spacing or (), one.report.foreground_ml
+        grid, spacing, label_ml = one.report.grid or (), one.report.spacing or (), one.report.foreground_ml
         if len(splits) > 1 and fold is None:
             part = f"fold {folds[one.case.name]}" if one.case.name in folds else str(splits[0][index])
         else:
             part = str(splits[fold or 0][index] or "left out")
-        volume = "-" if lesion_ml is None else f"{lesion_ml:.2f}"
+        volume = "-" if label_ml is None else f"{label_ml:.2f}"
         shape, size = "x".join(map(str, grid)), "x".join(f"{mm:.3g}" for mm in spacing)
         rows.append((one.case.name, one.case.patient, *([one.case.site] * with_site), shape, size, volume, part))
-    return text_table(("case", "patient", *(["site"] * with_site), "shape", "spacing mm", "lesion ml", "part"), rows)
+    return text_table(("case", "patient", *(["site"] * with_site), "shape", "spacing mm", "label ml", "part"), rows)
 
 
 def _fold_of(examined: Sequence[Examined], splits: Sequence[Sequence[str | None]]) -> dict[str, int]:

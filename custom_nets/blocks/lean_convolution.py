@@ -121,7 +121,7 @@ def channels_last_on_cpu(x: Tensor) -> Tensor:
     """
     if not torch.jit.is_scripting():  # noqa: SIM102
         if x.device.type == "cpu" and not _captured():
-            return x.contiguous(memory_format=torch.channels_last_3d)
+            return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
     return x
 
 

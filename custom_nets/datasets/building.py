@@ -35,8 +35,9 @@ class SplitPlan:
     """How cases are assigned to parts.
 
     Attributes:
-        fractions: shares of the patients for training, validation, testing; None = ``default_fractions``, without a
-            test share where the data set has its own test scans or where there are folds.
+        fractions: shares of the patients for training, validation, testing; None = the data set's own division, or
+            ``default_fractions``, without a test share where the data set has its own test scans or where there are
+            folds.
         folds: number of folds for cross-validation; None = one split.
         seed: another seed gives another split.
         official_test: the data set's own test scans become ``testing``; otherwise they are dealt out like the others,
@@ -124,9 +125,20 @@ def has_test_apart(cases: Sequence[FoundCase], plan: SplitPlan) -> bool:
     return any(case.official_test and not case.labels for case in cases)
 
 
+def keeps_division(cases: Sequence[FoundCase], plan: SplitPlan) -> bool:
+    """Whether the data set's own training and validation cases stay what they are.
+
+    Not where the user wants another division (fractions, folds or the test scans dealt out too), nor where it lacks one
+    of the two.
+    """
+    sections = {case.section for case in cases}
+    return plan.fractions is None and plan.folds is None and plan.official_test and sections >= set(SECTIONS[:2])
+
+
 def assign(examined: Sequence[Examined], plan: SplitPlan) -> list[list[str | None]]:
     """The part of each case: ``"training"``, ``"validation"``, ``"testing"``, or None when it is left out.
 
+    Cases that the data set itself divides stay in their part, see ``keeps_division``; the others are dealt out.
     With ``plan.always_test`` official test scans without a label are ``"official_test"``: they would keep ``"testing"``
     from being scored.
 
@@ -136,11 +148,14 @@ def assign(examined: Sequence[Examined], plan: SplitPlan) -> list[list[str | Non
     Raises:
         InputError: fractions or folds do not fit the patients.
     """
-    apart = has_test_apart([one.case for one in examined], plan)
+    cases = [one.case for one in examined]
+    apart, divided = has_test_apart(cases, plan), keeps_division(cases, plan)
     parts: list[str | None] = [None] * len(examined)
     pool = []
     for index, one in enumerate(examined):
-        if one.case.labels and not (one.case.official_test and plan.official_test):
+        if divided and one.case.labels:
+            parts[index] = one.case.section
+        elif one.case.labels and not (one.case.official_test and plan.official_test):
             pool.append(index)
         elif one.case.labels or not one.case.official_test:
             parts[index] = "testing"

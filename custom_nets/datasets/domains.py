@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from custom_nets.datasets.atlas_layouts import ATLAS_R1_1, ATLAS_R1_2, ATLAS_R2_0
+from custom_nets.datasets.label_table import read_label_table
 from custom_nets.datasets.layouts import Layout
 from custom_nets.datasets.ms_layouts import ISBI2015, LJUBLJANA, MSLESSEG
+from custom_nets.datasets.pelvis_layouts import CASE_FOLDERS, DECATHLON, SPLIT_FOLDERS
 from custom_nets.errors import InputError
 
 
@@ -18,11 +20,12 @@ class Domain:
 
     Attributes:
         modalities: the input channels in the bundle's order.
-        labels: name of each label value, background included.
+        labels: name of each label value, background included; empty where ``labels_of`` tells.
         layouts: the data sets whose structure is known.
         fractions: shares of the patients for training, validation, testing unless the user gives others.
         always_test: whether labelled scans are held out for testing also where the data set has test scans of its own.
             Those without labels cannot be scored, so they are listed in a file of their own.
+        labels_of: the bundle that lists the labels, for which a user may give others; an empty string = ``labels``.
     """
 
     modalities: tuple[str, ...]
@@ -30,6 +33,7 @@ class Domain:
     layouts: Sequence[Layout]
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
     always_test: bool = False
+    labels_of: str = ""
 
     @property
     def lesion_masks(self) -> bool:
@@ -49,15 +53,35 @@ ATLAS = Domain(
     always_test=True,
 )
 
-DOMAINS: dict[str, Domain] = {"ms_lesions": MS_LESIONS, "atlas": ATLAS}
+# S2aNet was tested on 6 of 27 volumes. How the other 21 were divided is not told: a tenth of all is ours.
+_PELVIS_TESTED = 6 / 27
+PELVIS = Domain(
+    ("MR",),
+    {},
+    (SPLIT_FOLDERS, DECATHLON, CASE_FOLDERS),
+    fractions=(0.9 - _PELVIS_TESTED, 0.1, _PELVIS_TESTED),
+    labels_of="s2anet",
+)
+
+DOMAINS: dict[str, Domain] = {"ms_lesions": MS_LESIONS, "atlas": ATLAS, "pelvis": PELVIS}
 
 
-def domain_named(name: str) -> Domain:
+def domain_named(name: str, table: str | None = None) -> Domain:
     """The domain of that name.
 
+    Args:
+        name: one of ``DOMAINS``.
+        table: a label table instead of the bundle's, see ``read_label_table``.
+
     Raises:
-        InputError: with the names that exist.
+        InputError: with the names that exist; for a table that cannot be read, or where the labels are fixed.
     """
     if name not in DOMAINS:
         raise InputError(f"domain {name!r} is unknown: use one of {', '.join(DOMAINS)}")
-    return DOMAINS[name]
+    domain = DOMAINS[name]
+    if domain.labels_of:
+        return replace(domain, labels=read_label_table(table, domain.labels_of))
+    if table is not None:
+        fixed = ", ".join(f"{value} {label}" for value, label in domain.labels.items())
+        raise InputError(f"table is {table!r}: the labels of {name} are always {fixed}, so leave it out")
+    return domain

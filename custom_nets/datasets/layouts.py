@@ -24,7 +24,8 @@ class Layout:
 
     The patterns are regular expressions for the path relative to the data set's folder, with forward slashes. Their
     named groups tell the case: ``patient`` and, where there are several scans a patient, ``time`` or ``case``; ``part``
-    beginning with "test" marks the official test scans; ``site`` is the hospital or cohort.
+    is the folder of the data set's own division, of which "test..." and "ts" mark the official test scans; ``site`` is
+    the hospital or cohort.
 
     Attributes:
         name: what the user types.
@@ -34,6 +35,8 @@ class Layout:
         raters: how many persons drew labels; ``RATER`` in the label's pattern stands for the number chosen.
         lesion_masks: labels are masks in which every positive value is lesion, and a scan may have several of them.
         known_problems: what the data set's users reported about single patients.
+        sections: the section of the data list for each ``part``, in lower case, of a division that is to be kept; a
+            case then is in one part only.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Layout:
     raters: int = 1
     lesion_masks: bool = False
     known_problems: Mapping[str, str] = field(default_factory=dict)
+    sections: Mapping[str, str] = field(default_factory=dict)
 
     def label_pattern(self, rater: int) -> re.Pattern[str]:
         """The pattern of the labels of one rater, counted from 1."""
@@ -63,6 +67,7 @@ class FoundCase:
         official_test: whether the data set's authors made it a test scan.
         site: hospital or cohort; an empty string where the data set does not tell.
         known_problem: what the data set's users reported about it.
+        section: where the data set's own division puts it; an empty string where there is none to keep.
     """
 
     name: str
@@ -72,6 +77,7 @@ class FoundCase:
     official_test: bool
     site: str = ""
     known_problem: str = ""
+    section: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,8 @@ def find_cases(
     if labelled:
         patterns[LABEL] = layout.label_pattern(rater)
     found = Found()
-    for (name, patient, official_test), group in sorted(_grouped(Path(root), patterns).items()):
-        files = group.files
+    for (name, patient, _), group in sorted(_grouped(Path(root), patterns, bool(layout.sections)).items()):
+        files, official_test = group.files, group.official_test
         with_label = labelled and (LABEL in files or not official_test)
         needed = [*modalities, *([LABEL] if with_label else [])]
         faults = list(_faults(name, needed, files, layout))
@@ -122,7 +128,8 @@ def find_cases(
             labels = tuple(files[LABEL]) if with_label else ()
             images = tuple(files[modality][0] for modality in modalities)
             known = layout.known_problems.get(patient.lower(), "")
-            found.cases.append(FoundCase(name, patient, images, labels, official_test, group.site, known))
+            section = layout.sections.get(group.part, "")
+            found.cases.append(FoundCase(name, patient, images, labels, official_test, group.site, known, section))
     return found
 
 
@@ -146,7 +153,8 @@ def detect_layout(
         known = "".join(f"\n  --layout {layout.name}: {layout.expects}" for layout in layouts)
         raise InputError(
             f"{root}: no known structure with {', '.join(modalities)}. Known are:{known}\n"
-            '  or give patterns: --T1 "{patient}/{case}_T1.nii.gz" ... --label "{patient}/{case}_seg.nii.gz"'
+            f'  or give patterns: --{modalities[0]} "{{patient}}/{{case}}_{modalities[0]}.nii.gz" ... '
+            '--label "{patient}/{case}_seg.nii.gz"'
         )
     return best
 
@@ -213,31 +221,40 @@ _Key = tuple[str, str, bool]
 
 @dataclass
 class _Group:
-    """The files of one case by role (a modality or the label), and its site."""
+    """The files of one case by role (a modality or the label), its site, and the data set's part that it is in."""
 
     site: str
+    part: str
     files: dict[str, list[Path]] = field(default_factory=dict)
 
+    @property
+    def official_test(self) -> bool:
+        """Whether the data set's authors made it a test scan."""
+        return self.part.startswith(("test", "ts"))
 
-def _grouped(root: Path, patterns: Mapping[str, re.Pattern[str]]) -> dict[_Key, _Group]:
-    """All files that match, by case; masks that were merged by an earlier call are left out."""
+
+def _grouped(root: Path, patterns: Mapping[str, re.Pattern[str]], across_parts: bool) -> dict[_Key, _Group]:
+    """All files that match, by case; masks that were merged by an earlier call are left out.
+
+    Unless ``across_parts``, a test scan and another one of the same name are two cases.
+    """
     groups: dict[_Key, _Group] = {}
     for path in _files(root):
         relative = path.relative_to(root).as_posix()
         for role, pattern in patterns.items():
             if (match := pattern.fullmatch(relative)) and not (role == LABEL and made_here(path)):
                 said = match.groupdict()
-                group = groups.setdefault(_key(said), _Group(said.get("site") or ""))
-                group.files.setdefault(role, []).append(path)
+                group = _Group(said.get("site") or "", (said.get("part") or "").lower())
+                key = (*_name_and_patient(said), group.official_test and not across_parts)
+                groups.setdefault(key, group).files.setdefault(role, []).append(path)
     return groups
 
 
-def _key(groups: Mapping[str, str | None]) -> _Key:
+def _name_and_patient(groups: Mapping[str, str | None]) -> tuple[str, str]:
     session = groups.get("case") or groups.get("time")
     patient = groups.get("patient") or session or ""
     said = session == patient or re.match(rf"{re.escape(patient)}[^0-9a-zA-Z]", session or "")
-    name = (session or patient) if said or not session else f"{patient}_{session}"
-    return name, patient, (groups.get("part") or "").lower().startswith("test")
+    return (session or patient) if said or not session else f"{patient}_{session}", patient
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -3,21 +3,29 @@
 
 from __future__ import annotations
 
-from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics
+from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, MaskMetric
 from custom_nets.metric_handlers.lesions import PUBLISHED, LesionMetric, LesionMetrics
+from custom_nets.metric_handlers.slice_overlap import SliceIoU, SliceOverlapMetric
 from custom_nets.metric_handlers.stroke import STROKE_PUBLISHED, StrokeMetric, StrokeMetrics
+from custom_nets.metric_handlers.structures import STRUCTURE_PUBLISHED, StructureMetric, StructureMetrics
 from custom_nets.metric_handlers.voxels import VOXEL_PUBLISHED, VoxelMetric, VoxelMetrics
 
 __all__ = [
     "PUBLISHED",
     "STROKE_PUBLISHED",
+    "STRUCTURE_PUBLISHED",
     "VOXEL_PUBLISHED",
     "CaseMetric",
     "CaseMetrics",
     "LesionMetric",
     "LesionMetrics",
+    "MaskMetric",
+    "SliceIoU",
+    "SliceOverlapMetric",
     "StrokeMetric",
     "StrokeMetrics",
+    "StructureMetric",
+    "StructureMetrics",
     "VoxelMetric",
     "VoxelMetrics",
 ]

@@ -26,12 +26,70 @@ from custom_nets.errors import InputError
 
 
 class CaseMetric(CumulativeIterationMetric):
-    """Collect one row of numbers a case; use it as any MONAI metric.
+    """Collect rows of numbers, one or more a case; use it as any MONAI metric.
 
-    Takes predictions and references as lists of C x D x H x W or as N x C x D x H x W: integer labels (C = 1, lesion
-    where not 0) or one-hot (C > 1, lesion where any channel but the first is set), on one grid. The spacing and
+    Takes predictions and references as lists of C x D x H x W or as N x C x D x H x W, on one grid. The spacing and
     the case's name come from MONAI's metadata: spacing of the reference, file of the prediction, which is the image's;
     plain tensors count as 1 mm and are numbered.
+
+    Args:
+        dataset_dir: files inside this folder are named relative to it.
+    """
+
+    def __init__(self, dataset_dir: str | Path | None = None) -> None:
+        self.dataset_dir = None if dataset_dir is None else Path(dataset_dir).resolve()
+        self._own: list[dict[str, Any]] = []
+        self._number = 0
+        self._cases: list[dict[str, Any]] | None = None
+        super().__init__()
+
+    @abstractmethod
+    def rows(self, prediction: Tensor, reference: Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
+        """Return the rows of a case: label maps of C x D x H x W, voxel size in mm; as many rows for every case."""
+
+    def reset(self) -> None:
+        """Forget all cases."""
+        super().reset()
+        self._own, self._number, self._cases = [], 0, None
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
+        numbers = []
+        for prediction, reference in zip(y_pred, required(y), strict=True):
+            rows = self.rows(prediction, reference, _spacing(reference))
+            numbers.append([value for row in rows for value in row.values() if not isinstance(value, str)])
+            self._own += [{"case": self._name(prediction), **row} for row in rows]
+            self._number += 1
+        self._cases = None
+        return torch.tensor(numbers, dtype=torch.float64)
+
+    def _name(self, image: Tensor) -> str:
+        name = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
+        if not name:
+            return f"rank{idist.get_rank()}_case{self._number}"
+        path = Path(str(name)).resolve()
+        if self.dataset_dir is not None and path.is_relative_to(self.dataset_dir):
+            return path.relative_to(self.dataset_dir).as_posix()
+        return str(name)
+
+    def cases(self) -> list[dict[str, Any]]:
+        """Return the rows of all cases and processes, each with the name of its ``case``; every process must call this.
+
+        Processes may hold different numbers of cases, even none.
+        """
+        if self._cases is None:
+            shares = [self._own]
+            if idist.get_world_size() > 1:
+                shares = [[] for _ in range(idist.get_world_size())]
+                dist.all_gather_object(shares, self._own)
+            self._cases = [row for share in shares for row in share]
+        return self._cases
+
+
+class MaskMetric(CaseMetric):
+    """A `CaseMetric` of one row a case, from two lesion masks.
+
+    The masks are integer labels (C = 1, lesion where not 0) or one-hot (C > 1, lesion where any channel but the first
+    is set).
 
     Args:
         connectivity: neighbours that make two voxels one lesion: 6, 18 or 26.
@@ -44,10 +102,7 @@ class CaseMetric(CumulativeIterationMetric):
     def __init__(self, connectivity: int = 26, dataset_dir: str | Path | None = None) -> None:
         neighbourhood(connectivity)  # refuse a wrong value before an hour of inference, not after it
         self.connectivity = connectivity
-        self.dataset_dir = None if dataset_dir is None else Path(dataset_dir).resolve()
-        self._own: list[dict[str, Any]] = []
-        self._cases: list[dict[str, Any]] | None = None
-        super().__init__()
+        super().__init__(dataset_dir)
 
     @abstractmethod
     def compare(
@@ -55,41 +110,9 @@ class CaseMetric(CumulativeIterationMetric):
     ) -> dict[str, float]:
         """Return the row of a case: masks of D x H x W, voxel size in mm."""
 
-    def reset(self) -> None:
-        """Forget all cases."""
-        super().reset()
-        self._own, self._cases = [], None
-
-    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
-        rows = []
-        for prediction, reference in zip(y_pred, required(y), strict=True):
-            row = self.compare(_lesion_mask(prediction), _lesion_mask(reference), _spacing(reference))
-            rows.append(list(row.values()))
-            self._own.append({"case": self._name(prediction), **row})
-        self._cases = None
-        return torch.tensor(rows, dtype=torch.float64)
-
-    def _name(self, image: Tensor) -> str:
-        name = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
-        if not name:
-            return f"rank{idist.get_rank()}_case{len(self._own)}"
-        path = Path(str(name)).resolve()
-        if self.dataset_dir is not None and path.is_relative_to(self.dataset_dir):
-            return path.relative_to(self.dataset_dir).as_posix()
-        return str(name)
-
-    def cases(self) -> list[dict[str, Any]]:
-        """Return the rows of all processes, each with the name of its ``case``; every process must call this.
-
-        Processes may hold different numbers of cases, even none.
-        """
-        if self._cases is None:
-            shares = [self._own]
-            if idist.get_world_size() > 1:
-                shares = [[] for _ in range(idist.get_world_size())]
-                dist.all_gather_object(shares, self._own)
-            self._cases = [row for share in shares for row in share]
-        return self._cases
+    def rows(self, prediction: Tensor, reference: Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
+        """Return the row of a case: label maps of C x D x H x W, voxel size in mm."""
+        return [self.compare(_lesion_mask(prediction), _lesion_mask(reference), spacing)]
 
 
 class CaseMetrics(IgniteMetricHandler):
@@ -140,7 +163,7 @@ def required(reference: Tensor | None) -> Tensor:
         InputError: if there is none.
     """
     if reference is None:
-        raise InputError("lesion metrics need a reference label for every case; the datalist gives none")
+        raise InputError("metrics need a reference label for every case; the datalist gives none")
     return reference
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics
+from custom_nets.metric_handlers.collecting import CaseMetrics, MaskMetric
 from custom_nets.metrics import lesion_metrics, summarise_ms, write_reports
 
 #: Name in ``engine.state.metrics`` -> metric whose mean over cases is stored under it.
@@ -24,8 +24,8 @@ PUBLISHED = {
 }
 
 
-class LesionMetric(CaseMetric):
-    """Collect one row of :func:`custom_nets.metrics.lesion_metrics` a case; arguments as `CaseMetric`'s."""
+class LesionMetric(MaskMetric):
+    """Collect one row of :func:`custom_nets.metrics.lesion_metrics` a case; arguments as `MaskMetric`'s."""
 
     def compare(
         self, prediction: NDArray[np.bool_], reference: NDArray[np.bool_], spacing: Sequence[float]

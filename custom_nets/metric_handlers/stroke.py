@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_nets.errors import InputError
-from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics
+from custom_nets.metric_handlers.collecting import CaseMetrics, MaskMetric
 from custom_nets.metrics import (
     STROKE_AVERAGED,
     mean_and_deviation,
@@ -33,7 +33,7 @@ STROKE_PUBLISHED = {"mean_dice" if key == "dice" else key: key for key in STROKE
 _logger = logging.getLogger(__name__)
 
 
-class StrokeMetric(CaseMetric):
+class StrokeMetric(MaskMetric):
     """Collect one row of :func:`custom_nets.metrics.stroke_metrics` a case.
 
     Args:

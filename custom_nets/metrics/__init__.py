@@ -1,46 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of lesion segmentation: of one case (voxels, lesions, surfaces) and over the cases of an evaluation."""
+"""Metrics of segmentation: of one case (voxels, lesions, structures, surfaces) and over the cases of an evaluation."""
 
 from __future__ import annotations
 
 from custom_nets.metrics.lesions import LESION_COUNTS, LESION_VOLUME_CLASSES, ROW_KEYS, lesion_metrics
 from custom_nets.metrics.ms_summary import isbi2015_score, summarise_ms, volume_correlation
 from custom_nets.metrics.reports import write_reports
+from custom_nets.metrics.slice_overlap import OverlapCounts, overlap_counts, slice_dice, slice_iou
 from custom_nets.metrics.statistics import bootstrap_interval, distribution, mean_and_deviation
 from custom_nets.metrics.stroke import STROKE_AVERAGED, STROKE_KEYS, pooled_voxels, stroke_metrics, summarise_stroke
 from custom_nets.metrics.stroke_table import stroke_table
+from custom_nets.metrics.structure_summary import case_means, structure_means, summarise_structures
+from custom_nets.metrics.structures import STRUCTURE_AVERAGED, STRUCTURE_KEYS, structure_metrics
 from custom_nets.metrics.surfaces import (
     ASSD_CONVENTIONS,
+    HD95_CONVENTIONS,
     SURFACE_KEYS,
     SurfaceDistances,
     surface_distances,
     surface_metrics,
 )
+from custom_nets.metrics.volume_overlap import VolumeOverlap, non_zero_mean, volume_overlap
 from custom_nets.metrics.voxels import VoxelReport, voxel_sums
 
 __all__ = [
     "ASSD_CONVENTIONS",
+    "HD95_CONVENTIONS",
     "LESION_COUNTS",
     "LESION_VOLUME_CLASSES",
     "ROW_KEYS",
     "STROKE_AVERAGED",
     "STROKE_KEYS",
+    "STRUCTURE_AVERAGED",
+    "STRUCTURE_KEYS",
     "SURFACE_KEYS",
+    "OverlapCounts",
     "SurfaceDistances",
+    "VolumeOverlap",
     "VoxelReport",
     "bootstrap_interval",
+    "case_means",
     "distribution",
     "isbi2015_score",
     "lesion_metrics",
     "mean_and_deviation",
+    "non_zero_mean",
+    "overlap_counts",
     "pooled_voxels",
+    "slice_dice",
+    "slice_iou",
     "stroke_metrics",
     "stroke_table",
+    "structure_means",
+    "structure_metrics",
     "summarise_ms",
     "summarise_stroke",
+    "summarise_structures",
     "surface_distances",
     "surface_metrics",
     "volume_correlation",
+    "volume_overlap",
     "voxel_sums",
     "write_reports",
 ]

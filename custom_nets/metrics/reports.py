@@ -33,10 +33,22 @@ def write_reports(
 
 
 def cases_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of a CSV table with one line a row; numbers have ten digits, or are ``nan`` or ``inf``."""
+    """Return the text of a CSV table with one line a row, the ``case`` first.
+
+    Texts stand as they are; numbers have ten digits, or are ``nan`` or ``inf``.
+    """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    keys = [key for key in rows[0] if key != "case"]
-    writer.writerow(["case", *keys])
-    writer.writerows([row["case"], *(format(float(row[key]), ".10g") for key in keys)] for row in rows)
+    keys = ["case", *(key for key in rows[0] if key != "case")]
+    writer.writerow(keys)
+    writer.writerows([_cell(row[key]) for key in keys] for row in rows)
     return table.getvalue()
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else format(float(value), ".10g")
+
+
+def markdown_table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *lines)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from custom_nets.metrics.reports import markdown_table
 from custom_nets.metrics.stroke import left_out_note
 
 #: Heading of the paper's column -> (metric, digits after the point). microDSC, without an interval, comes before them.
@@ -35,21 +36,17 @@ def stroke_table(summary: Mapping[str, Any]) -> str:
     note = left_out_note(metrics, summary["cases"]) or "no scan was left out of a mean"
     return "\n".join(
         [
-            *_markdown(["scans", "microDSC", *PAPER_COLUMNS], [[str(summary["cases"]), *headline]]),
+            *markdown_table(["scans", "microDSC", *PAPER_COLUMNS], [[str(summary["cases"]), *headline]]),
             "",
             "microDSC: Dice over the voxels of all scans together. The others: mean over scans"
             " (95 % confidence interval of the mean: percentile bootstrap,"
             f" {bootstrap['resamples']} resamples, seed {bootstrap['seed']}).",
             f"{note[0].upper()}{note[1:]}.",
             "",
-            *_markdown(_EVERYTHING, [_description(key, value) for key, value in metrics.items()]),
+            *markdown_table(_EVERYTHING, [_description(key, value) for key, value in metrics.items()]),
             "",
         ]
     )
-
-
-def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *lines)]
 
 
 def _with_interval(value: Mapping[str, Any] | None, digits: int) -> str:

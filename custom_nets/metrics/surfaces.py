@@ -47,8 +47,25 @@ def _directed(distances: SurfaceDistances) -> float:
 
 
 #: Conventions of the average symmetric surface distance: over the voxels of both surfaces, as MONAI's symmetric
-#: average, or the mean of the two directed means, as MedPy. The 3D-ResU-Net paper does not say which is its own.
+#: average and MedPy from version 0.5, or the mean of the two directed means, as older MedPy. The 3D-ResU-Net paper does
+#: not say which is its own; the reference values of the S2A-Net paper's evaluation are those of MedPy 0.5.2.
 ASSD_CONVENTIONS: dict[str, Callable[[SurfaceDistances], float]] = {"pooled": _pooled, "directed": _directed}
+
+
+def _larger_percentile(distances: SurfaceDistances) -> float:
+    return float(max(np.percentile(directed, 95) for directed in distances))
+
+
+def _joined_percentile(distances: SurfaceDistances) -> float:
+    return float(np.percentile(np.concatenate(distances), 95))
+
+
+#: Conventions of the 95th percentile: the larger of the two directed ones, as MONAI, or that of both directed sets
+#: joined, as MedPy and with it the S2A-Net paper.
+HD95_CONVENTIONS: dict[str, Callable[[SurfaceDistances], float]] = {
+    "larger": _larger_percentile,
+    "joined": _joined_percentile,
+}
 
 
 def assd_convention(name: str) -> Callable[[SurfaceDistances], float]:
@@ -57,9 +74,24 @@ def assd_convention(name: str) -> Callable[[SurfaceDistances], float]:
     Raises:
         InputError: for another name.
     """
-    if name not in ASSD_CONVENTIONS:
-        raise InputError(f"assd is {name!r}; choose one of {', '.join(ASSD_CONVENTIONS)}")
-    return ASSD_CONVENTIONS[name]
+    return _convention("assd", name, ASSD_CONVENTIONS)
+
+
+def hd95_convention(name: str) -> Callable[[SurfaceDistances], float]:
+    """Return the 95th percentile of a convention, "larger" or "joined".
+
+    Raises:
+        InputError: for another name.
+    """
+    return _convention("hd95", name, HD95_CONVENTIONS)
+
+
+def _convention(
+    option: str, name: str, conventions: dict[str, Callable[[SurfaceDistances], float]]
+) -> Callable[[SurfaceDistances], float]:
+    if name not in conventions:
+        raise InputError(f"{option} is {name!r}; choose one of {', '.join(conventions)}")
+    return conventions[name]
 
 
 def surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -97,6 +129,7 @@ def surface_metrics(
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     assd: str = "pooled",
     both_empty_is_zero: bool = False,
+    hd95: str = "larger",
 ) -> dict[str, float]:
     """Compare the surfaces of two masks.
 
@@ -106,15 +139,16 @@ def surface_metrics(
         spacing: voxel size in mm along the three axes.
         assd: "pooled" (mean over the voxels of both surfaces) or "directed" (mean of the two directed means).
         both_empty_is_zero: two empty masks agree; NaN otherwise.
+        hd95: "larger" (of the two directed 95th percentiles) or "joined" (percentile of both directed sets together).
 
     Returns:
-        In mm: ``hd``, the Hausdorff distance, the largest of all distances; ``hd95``, the larger of the two directed
-        95th percentiles; ``assd``, the average symmetric surface distance. NaN when a mask is empty.
+        In mm: ``hd``, the Hausdorff distance, the largest of all distances; ``hd95``, its 95th percentile; ``assd``,
+        the average symmetric surface distance. NaN when a mask is empty.
 
     Raises:
-        InputError: if the shapes differ or are not three-dimensional, for a wrong spacing, or for another ``assd``.
+        InputError: if the shapes differ or are not three-dimensional, for a wrong spacing, or for another convention.
     """
-    average = assd_convention(assd)
+    average, percentile = assd_convention(assd), hd95_convention(hd95)
     if both_empty_is_zero and not np.any(prediction) and not np.any(reference):
         return dict.fromkeys(SURFACE_KEYS, 0.0)
     distances = surface_distances(prediction, reference, spacing)
@@ -122,6 +156,6 @@ def surface_metrics(
         return dict.fromkeys(SURFACE_KEYS, math.nan)
     return {
         "hd": float(max(directed.max() for directed in distances)),
-        "hd95": float(max(np.percentile(directed, 95) for directed in distances)),
+        "hd95": percentile(distances),
         "assd": average(distances),
     }

@@ -59,18 +59,19 @@ def scan(
     points = grid.points()[:, inside.ravel()]
     signal *= 1 + 0.02 * RandomWaves(rng, (6, 25), count=10)(points)  # tissue is never quite uniform
     signal *= np.exp(rng.uniform(0.03, 0.09) * RandomWaves(rng, (180, 400), count=5)(points))
-    noisy = np.hypot(
-        *(
-            signal + noise * rng.standard_normal(len(signal), np.float32),
-            noise * rng.standard_normal(len(signal), np.float32),
-        )
-    )
+    noisy = rician(signal, noise, rng)
     scale = np.exp(rng.uniform(*np.log(brightest or (200, 900))))
     if brightest is not None:
         scale /= np.percentile(noisy, 99.9)
     image = np.zeros(grid.shape, np.int16)
     image[inside] = np.clip(np.rint(noisy * scale), 1, 32767)
     return image
+
+
+def rician(signal: Array, noise: float, rng: np.random.Generator) -> Array:
+    """Return the magnitude (N,) of ``signal`` (N,) received in two channels with noise of that standard deviation."""
+    real = signal + noise * rng.standard_normal(len(signal), np.float32)
+    return np.hypot(real, noise * rng.standard_normal(len(signal), np.float32))
 
 
 def _blurred(signal: Array, inside: NDArray[np.bool_], grid: Grid, fwhm: float) -> Array:

@@ -21,7 +21,7 @@ class PhantomCase:
     """One synthetic patient.
 
     Attributes:
-        images: modality name to its volume, int16, background 0; all of one shape (X, Y, Z).
+        images: modality name to its volume, int16, all of one shape (X, Y, Z); around a brain without skull exactly 0.
         label: label map, uint8, of that shape.
         affine: voxel index to RAS millimetres, (4, 4).
     """
@@ -37,9 +37,9 @@ class Generator:
 
     Attributes:
         make: from a source of randomness and a grid to a case.
-        extent: size in mm along x, y, z of a box that holds the body in every pose.
+        extent: size in mm along x, y, z of a box that holds the body, or what is scanned of it, in every pose.
         centre: middle of that box in mm.
-        spacing: default voxel size in mm along x, y, z.
+        spacing: default voxel size in mm along x, y, z; another size keeps its proportions.
     """
 
     make: Callable[[np.random.Generator, Grid], PhantomCase]
@@ -51,13 +51,15 @@ class Generator:
         """Return the voxels of a case.
 
         Args:
-            spacing: edge of the cubic voxels in mm; left out, the generator's own spacing.
+            spacing: voxel size along x in mm, of cubic voxels where the generator's own are cubic; left out, its own.
             shape: number of voxels along x, y, z; left out, as few as hold the body.
 
         Raises:
             InputError: the spacing is out of range, or a volume of that shape does not hold the body.
         """
-        sizes = self.spacing if spacing is None else (_spacing(spacing),) * 3
+        width = self.spacing[0] if spacing is None else _spacing(spacing)
+        x, y, z = (width * (size / self.spacing[0]) for size in self.spacing)
+        sizes = (x, y, z)
         least = tuple(int(np.ceil(extent / size)) for extent, size in zip(self.extent, sizes, strict=True))
         if shape is None:
             return Grid(least, sizes, self.centre)  # type: ignore[arg-type]  # three by construction

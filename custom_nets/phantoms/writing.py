@@ -18,12 +18,14 @@ from custom_nets.errors import InputError
 from custom_nets.files import write_json, written_whole
 from custom_nets.phantoms.case import Generator, PhantomCase
 from custom_nets.phantoms.ms_brain import MS_BRAIN
+from custom_nets.phantoms.pelvis import PELVIS
 from custom_nets.phantoms.stroke_brain import STROKE_BRAIN
 from custom_nets.registry import bundle
 
 #: Bundle name -> how its phantoms are made. A new bundle adds one line.
 GENERATORS: dict[str, Generator] = {
     "rsanet": MS_BRAIN,
+    "s2anet": PELVIS,
     "zoom_resunet": STROKE_BRAIN,
 }
 DATALIST = "datalist.json"
@@ -38,7 +40,7 @@ def make_case(
     Args:
         name: the bundle, such as ``"rsanet"``.
         seed: whole number, or several; the same seed gives the same patient at any spacing, and the same voxels.
-        spacing: edge of the cubic voxels in mm; left out, the domain's own.
+        spacing: voxel size in mm, within the slice where slices are thick; left out, the domain's own.
         shape: voxels along x, y, z; left out, as few as hold the body.
 
     Returns:
@@ -76,7 +78,7 @@ def write_dataset(
         directory: where to write; made if it is not there.
         cases: number of cases, at least 3.
         seed: whole number from 0 upwards.
-        spacing: edge of the cubic voxels in mm; left out, the domain's own (rsanet: 1.5, zoom_resunet: 2).
+        spacing: voxel size in mm; left out, the domain's own (rsanet: 1.5, zoom_resunet: 2, s2anet: 4 in slices of 8).
         shape: voxels along x, y, z; left out, as few as hold the body.
         overwrite: replace the data list of another data set, and files of the same name.
         progress: show a progress bar on stderr.

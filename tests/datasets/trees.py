@@ -26,7 +26,7 @@ def write_label(
     path: Path, voxels: int = 3, value: float = 1, shape: Sequence[int] = SHAPE, affine: Any = None
 ) -> Path:
     """A label map whose first ``voxels`` voxels have the value."""
-    label = np.zeros(tuple(shape), dtype=np.float32 if value % 1 else np.uint8)
+    label = np.zeros(tuple(shape), dtype=np.float32 if value % 1 or value < 0 else np.uint8)
     label.reshape(-1)[:voxels] = value
     return write_voxels(path, label, affine)
 
@@ -135,6 +135,30 @@ def atlas_r2_0(root: Path, suffix: str = ".nii.gz") -> None:
         write_files(root, [f"{stem}_T1w{suffix}"], None)
     write_scan(root / f"{top}/MNI152NLin2009aSym.nii.gz")
     (root / f"{top}/20211112_ATLAS_2.0_SupplementaryInfo.csv").write_text("subject\n")
+
+
+def split_folders(root: Path) -> None:
+    """The published division in three folders: cases 1 to 4, 5, and 6 and 7, of which 7 has no label."""
+    for part, names in {"train": "1234", "val": "5", "test": "67"}.items():
+        for name in names:
+            write_files(root, [f"3D/{part}/{name}.nii"], f"3D/{part}/{name}label.nii" if name != "7" else None)
+
+
+def decathlon(root: Path, suffix: str = "") -> None:
+    """Ten labelled scans and two that are not; ``suffix`` follows the name of a scan's file."""
+    for number in range(10):
+        name = f"p{number:02d}"
+        write_files(root, [f"imagesTr/{name}{suffix}.nii.gz"], f"labelsTr/{name}.nii.gz", 1 + number)
+    for number in (10, 11):
+        write_files(root, [f"imagesTs/p{number}{suffix}.nii.gz"], None)
+
+
+def case_folders(root: Path) -> None:
+    """Five folders of a scan and its label, named in three ways, with other scans beside them."""
+    for number in range(5):
+        image, label = (("image", "label"), ("mr", "label_auto"), ("t2_tra", "label_rough"))[number % 3]
+        write_files(root, [f"scans/case{number}/{image}.nii.gz"], f"scans/case{number}/{label}.nii.gz")
+        write_scan(root / f"scans/case{number}/adc.nii.gz", 77)
 
 
 GENERAL_PATTERNS = {

@@ -41,6 +41,14 @@ def test_golden_pair(pair: dict[str, Any]) -> None:
     assert directed == pytest.approx({**row, "assd": pair["assd_mean_of_means"]}, rel=1e-9)
 
 
+def test_percentile_of_the_joined_sets() -> None:
+    masks = (ball(1), ball(12))
+    larger, joined = (surface_metrics(*masks, UNEVEN, hd95=convention) for convention in ("larger", "joined"))
+    distances = np.concatenate(surface_distances(*masks, UNEVEN))
+    assert joined == pytest.approx({**larger, "hd95": np.percentile(distances, 95)}, rel=1e-12)
+    assert joined["hd95"] < larger["hd95"]
+
+
 @pytest.mark.parametrize("kind", ["overlapping", "at the border", "single voxel", "noise"])
 def test_monai_computes_the_same(kind: str) -> None:
     rng = np.random.default_rng(0)
@@ -107,6 +115,7 @@ def test_empty_masks_have_no_distance(prediction: np.ndarray, reference: np.ndar
     ("options", "message"),
     [
         ({"assd": "mean"}, "assd is 'mean'.*pooled, directed"),
+        ({"hd95": "mean"}, "hd95 is 'mean'.*larger, joined"),
         ({"spacing": (1.0, 0.0, 1.0)}, "spacing is .*above 0"),
         ({"spacing": (1.0, 1.0)}, "three voxel sizes"),
     ],

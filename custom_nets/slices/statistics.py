@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mean and deviation of a training set's slices, with which a slice network's input is normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from custom_nets.datasets.volumes import UnusableFile, read_voxels
+from custom_nets.errors import InputError
+from custom_nets.slices.preparation import SlicePreparation
+
+#: Where slices, rows and columns run to, by the plane of the slices.
+VIEWS = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
+_PLANE_ACROSS = ("sagittal", "coronal", "axial")  # of slices that follow one another along R, A, S
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """What was measured of a data set.
+
+    Attributes:
+        mean: of each channel of the windows, in units of u / 255.
+        std: likewise.
+        windows: their number, which is that of the slices.
+        black: how many slices are black, because they are constant or hold values that are not finite.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    windows: int
+    black: int
+
+
+def intensity_statistics(images: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean of the images' means and mean of their deviations, as S2aNet's data preparation measures them.
+
+    Of each image the mean and the population deviation of u / 255, then the mean of both over the images; the
+    deviation is not that of all pixels together.
+
+    Args:
+        images: channels x H x W each, 0 to 255; sizes may differ.
+
+    Returns:
+        Mean and deviation, one value a channel.
+
+    Raises:
+        InputError: there is no image.
+    """
+    means, deviations = [], []
+    for image in images:
+        scaled = np.asarray(image, dtype=np.float64) / 255
+        means.append(scaled.mean(axis=(1, 2)))
+        deviations.append(scaled.std(axis=(1, 2)))
+    if not means:
+        raise InputError("there is no slice to measure: give at least one volume")
+    return np.mean(means, axis=0), np.mean(deviations, axis=0)
+
+
+def dataset_statistics(
+    cases: Sequence[Mapping[str, Any]],
+    preparation: SlicePreparation,
+    slices: int = 3,
+    view: str = "auto",
+    *,
+    progress: bool = True,
+) -> IntensityStatistics:
+    """``intensity_statistics`` over the windows of all volumes; one volume is held at a time.
+
+    Args:
+        cases: of a data list, with one image each.
+        preparation: how slices become 8-bit images; what it normalises with is not used.
+        slices: of a window, odd; at the ends of a volume the first and the last slice are repeated.
+        view: ``axial``, ``coronal`` or ``sagittal`` slices; ``auto`` takes the axis with the largest spacing, axial
+            where two are equal.
+        progress: show a bar on stderr if that is a terminal.
+
+    Returns:
+        Mean and deviation a channel, previous slices first.
+
+    Raises:
+        InputError: a case without exactly one image, an image that is no 3D volume, an unknown view, an even number.
+    """
+    if slices < 1 or slices % 2 == 0:
+        raise InputError(f"slices is {slices}: give an odd number, such as 3")
+    if view not in ("auto", *VIEWS):
+        raise InputError(f"view is {view!r}: choose one of auto, {', '.join(VIEWS)}")
+    counts = {"windows": 0, "black": 0}
+
+    def windows() -> Iterator[NDArray[np.uint8]]:
+        for case in tqdm(cases, desc="reading slices", unit="case", disable=None if progress else True):
+            volume = torch.from_numpy(_slices_first(_only_image(case), view))
+            scaled = preparation.scaled(volume).numpy()
+            counts["windows"] += len(scaled)
+            counts["black"] += int((scaled.max(axis=(1, 2)) == 0).sum())
+            for centre in range(len(scaled)):
+                around = np.arange(centre - slices // 2, centre + slices // 2 + 1)
+                yield scaled[around.clip(0, len(scaled) - 1)]
+
+    mean, std = intensity_statistics(windows())
+    return IntensityStatistics(tuple(mean.tolist()), tuple(std.tolist()), **counts)
+
+
+def _only_image(case: Mapping[str, Any]) -> Path:
+    if len(case["image"]) != 1:
+        raise InputError(f"{case['image'][0]}: a case of {len(case['image'])} images: give one volume a case")
+    return Path(case["image"][0])
+
+
+def _slices_first(path: Path, view: str) -> NDArray[np.float64]:
+    """The volume as slices x rows x columns in a view."""
+    try:
+        image, voxels = read_voxels(path)
+    except UnusableFile as reason:
+        raise InputError(f"{path}: {reason.found}: {reason.advice}") from None
+    if voxels.ndim != 3:
+        raise InputError(f"{path}: {voxels.ndim}D, shape {voxels.shape}: save it as one 3D volume")
+    orientation = io_orientation(image.affine) if np.isfinite(image.affine).all() else np.full((3, 2), np.nan)
+    if np.isnan(orientation).any():
+        raise InputError(f"{path}: its affine gives no direction for every axis: write the header again")
+    if view == "auto":
+        spacing = np.linalg.norm(image.affine[:3, :3], axis=0)[np.argsort(orientation[:, 0])]  # along R, A, S
+        widest = max(range(3), key=lambda axis: (round(float(spacing[axis]), 3), axis))  # axial is the last
+        view = _PLANE_ACROSS[widest]
+    turned = apply_orientation(voxels, ornt_transform(orientation, axcodes2ornt(VIEWS[view])))
+    return np.ascontiguousarray(turned, dtype=np.float64)
