@@ -176,6 +176,7 @@ def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
 #: Published checkpoints that can be converted: name -> module with a function ``convert(state_dict, **options)``.
 OFFICIAL = {
     "rsanet": "custom_nets.published.rsanet",
+    "s2anet": "custom_nets.published.s2anet",
     "zoom_resunet": "custom_nets.published.zoom_resunet",
 }
 
@@ -187,7 +188,7 @@ def from_official(name: str, state_dict: Mapping[str, Any] | nn.Module, **option
         name: which network; a key of `OFFICIAL`.
         state_dict: published names; may be wrapped (`WRAPPERS`) and prefixed with `module.`, or be a module.
         options: constructor arguments of the network where they are not its defaults. What the shapes tell, such as
-            channel numbers, is read from them.
+            channel numbers, is read from them. Besides, what describes the file: :func:`file_options_of`.
 
     Returns:
         The state dict of our network; the tensors are shared with the input.
@@ -203,6 +204,17 @@ def from_official(name: str, state_dict: Mapping[str, Any] | nn.Module, **option
 def classes_of(name: str) -> Sequence[str]:
     """Full names of the classes that files of the published network ``name`` hold; see :func:`read_checkpoint`."""
     return getattr(import_module(OFFICIAL[name]), "CLASSES", ())
+
+
+def file_options_of(name: str) -> Sequence[str]:
+    """Options of :func:`from_official` that describe a file of ``name`` and are no arguments of the network."""
+    return getattr(import_module(OFFICIAL[name]), "FILE_OPTIONS", ())
+
+
+def told_options(name: str, state_dict: StateDict) -> dict[str, Any]:
+    """Arguments of the network that a published state dict of ``name`` tells, where its module reads them."""
+    tell = getattr(import_module(OFFICIAL[name]), "network_options", None)
+    return tell(state_dict) if tell else {}
 
 
 def rename(state_dict: StateDict, rules: Mapping[str, str]) -> StateDict:

@@ -17,19 +17,30 @@ from custom_nets.precision import amp_dtype_named
 
 _AT_LEAST_ONE = (
     *("epochs", "val_interval", "batch_size", "in_channels", "patches_per_case", "sw_batch_size"),
-    *("base_width", "restart_epochs", "bootstrap_resamples"),
+    *("base_width", "restart_epochs", "bootstrap_resamples", "step_epochs", "num_slices", "out_channels"),
 )
 _AT_LEAST_ZERO = ("num_workers", "pictures", "seed")
 _NOT_NEGATIVE = ("learning_rate", "weight_decay", "gradient_clip", "min_lesion_volume", "positive_weight")
-_SWITCHES = ("amp", "tta", "separate_folder")
-_SHARES = ("cache_rate", "lesion_share", "flip_probability", "pretrained_share")
+_SWITCHES = ("amp", "tta", "separate_folder", "keep_largest", "count_hallucinated")
+_SHARES = (
+    *("cache_rate", "lesion_share", "flip_probability", "pretrained_share"),
+    *("elastic_probability", "mirror_probability", "intensity_mean"),
+)
+_ABOVE_ZERO = ("intensity_std", "feature_scale")
 _CHOICES = {
     "intensity": ("divide", "percentile", "zscore"),
     "schedule": ("sgdr", "official"),
     "validation": ("crops", "volumes"),
     "windows": ("centre", "sliding", "whole"),
     "assd": ("pooled", "directed"),
+    "plane": ("auto", "axial", "coronal", "sagittal"),
+    "weighting": ("adaptive", "static", "rank", "none"),
+    "select_by": ("mean_iou", "mean_dice"),
+    "resize_back": ("labels", "probabilities"),
+    "distance_unit": ("mm", "voxel"),
 }
+#: Of bundles whose network sees slices.
+_SLICE_CHOICES = {"intensity": ("minmax", "percentile", "none"), "windows": ("resized", "sliding")}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -45,10 +56,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     for key in _NOT_NEGATIVE:
         if key in options and not (_number(options[key]) and options[key] >= 0):
             raise InputError(f"{key} is {options[key]!r}: give a number of at least 0.")
+    for key in _ABOVE_ZERO:
+        if key in options and not (_number(options[key]) and options[key] > 0):
+            raise InputError(f"{key} is {options[key]!r}: give a number above 0.")
     for key in _SWITCHES:
         if key in options and not isinstance(options[key], bool):
             raise InputError(f"{key} is {options[key]!r}: write True or False.")
-    for key, choices in _CHOICES.items():
+    for key, choices in (_CHOICES | _SLICE_CHOICES if "num_slices" in options else _CHOICES).items():
         if key in options and options[key] not in choices:
             raise InputError(f"{key} is {options[key]!r}: choose one of {', '.join(choices)}.")
     _check_shares(options)
@@ -91,9 +105,14 @@ def _check_shares(options: Mapping[str, Any]) -> None:
 def _check_sizes(options: Mapping[str, Any]) -> None:
     patch: Any = options["patch_size"]
     spacing: Any = options.get("spacing")
-    if not _three(patch) or not all(type(size) is int and size >= 1 for size in patch):
+    if "num_slices" in options:
+        if not _numbers(patch, 2) or not all(type(size) is int and size >= 8 and size % 8 == 0 for size in patch):
+            raise InputError(f"patch_size is {patch!r}: give rows and columns, multiples of 8, as [512,512].")
+        if options["num_slices"] % 2 == 0:
+            raise InputError(f"num_slices is {options['num_slices']}: give an odd number, the labelled slice between.")
+    elif not _numbers(patch, 3) or not all(type(size) is int and size >= 1 for size in patch):
         raise InputError(f"patch_size is {patch!r}: give three whole numbers of voxels, as [96,96,96].")
-    sizes = _three(spacing) and all(_number(size) and size > 0 for size in spacing)
+    sizes = _numbers(spacing, 3) and all(_number(size) and size > 0 for size in spacing)
     if not sizes and spacing is not None and spacing is not False:
         raise InputError(f"spacing is {spacing!r}: give three sizes in mm, as [1,1,1], or False for the scans' own.")
 
@@ -116,5 +135,5 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _three(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 3
+def _numbers(value: Any, count: int) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == count

@@ -30,7 +30,7 @@ def amp_dtype_named(name: str) -> torch.dtype:
 
 
 class MixedPrecisionInferer(Inferer):
-    """Run another inferer under autocast, and return float32.
+    """Run another inferer under autocast, and return float32 (label maps as they are).
 
     MONAI's engines autocast on CUDA alone; this serves CPUs as well, and leaves the loss in float32. Bfloat16 needs no
     gradient scaler; for float16 on CUDA let the trainer scale (its ``amp``). The network is given plain tensors: every
@@ -50,9 +50,19 @@ class MixedPrecisionInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
         """Predict; shapes are the wrapped inferer's."""
-
-        def plain(windows: Tensor, *more: Any, **named: Any) -> Tensor:
-            return network(windows.as_tensor() if isinstance(windows, MetaTensor) else windows, *more, **named)
-
         with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.enabled):
-            return self.inferer(inputs, plain, *args, **kwargs).float()
+            output = self.inferer(inputs, _PlainTensors(network), *args, **kwargs)
+            return output.float() if output.is_floating_point() else output
+
+
+class _PlainTensors:
+    """A network that is given tensors without metadata; all else of it is its own."""
+
+    def __init__(self, network: Callable[..., Tensor]) -> None:
+        self._network = network
+
+    def __call__(self, windows: Tensor, *more: Any, **named: Any) -> Tensor:
+        return self._network(windows.as_tensor() if isinstance(windows, MetaTensor) else windows, *more, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)

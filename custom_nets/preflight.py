@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from custom_nets.checkpoints import load_weights, read_checkpoint
 from custom_nets.datasets.checks import CheckOptions, check_cases
 from custom_nets.datasets.datalist import Case, load_section
+from custom_nets.datasets.label_table import read_label_table
 from custom_nets.datasets.preflight import check_inference, check_training
 from custom_nets.datasets.problems import require_sound
 from custom_nets.errors import InputError, stops_with_message
@@ -40,8 +41,8 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
     options = _checked(name, "train", parser, options)
     require_writable(ckpt_dir=options["ckpt_dir"], output_dir=options["output_dir"])
     _check_weights(parser, options)
-    modalities, labels = modalities_of(name, options["in_channels"]), list(bundle(name).labels)
-    patch_size, spacing = options["patch_size"], options.get("spacing") or None
+    modalities, labels = modalities_of(name, options["in_channels"]), labels_of(name, options)
+    patch_size, spacing = _patch_of(options), options.get("spacing") or None
     given = {
         section: _given(parser, f"{group}::dataset::data")
         for section, group in (("training", "train"), ("validation", "validate"))
@@ -77,7 +78,8 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
             f"{options['checkpoint']}: no such checkpoint; train first, or name one with --checkpoint FILE."
         )
     _check_weights(parser, options)
-    labels = list(bundle(name).labels) if labelled else None
+    table = labels_of(name, options)
+    labels = table if labelled else None
     modalities = modalities_of(name, options["in_channels"])
     given = _given(parser, "validate::dataset::data" if labelled else "dataset::data")
     if given is not None:
@@ -96,6 +98,28 @@ def modalities_of(name: str, in_channels: int) -> list[str] | int:
     """Names of the bundle's modalities; where the user trains on another number of channels, that number."""
     modalities = list(bundle(name).modalities)
     return modalities if len(modalities) == in_channels else in_channels
+
+
+def labels_of(name: str, options: Mapping[str, Any]) -> list[int]:
+    """Values that the label maps hold: those of ``label_table`` where the user gives one, else the bundle's own.
+
+    Raises:
+        InputError: for a table that cannot be read, or whose length is not ``out_channels``.
+    """
+    table = read_label_table(options.get("label_table"), name)
+    classes = options.get("out_channels", len(table))
+    if classes != len(table):
+        source = options.get("label_table") or "the bundle's own label table"
+        raise InputError(
+            f"{source} names {len(table)} labels with the background, out_channels is {classes}: "
+            f"add --out_channels {len(table)}, or give the table of your labels with --label_table FILE."
+        )
+    return list(table)
+
+
+def _patch_of(options: Mapping[str, Any]) -> Sequence[int] | None:
+    """The patch as far as volumes can be smaller than it: slices are resized to theirs, or padded."""
+    return None if "num_slices" in options else options["patch_size"]
 
 
 def _expected_brightness(options: Mapping[str, Any]) -> tuple[float, float] | None:

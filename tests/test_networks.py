@@ -23,6 +23,8 @@ from custom_nets.checkpoints import load_weights, save_weights
 from tests.recipe import arrays, document, filled, image, relative_l2
 from tests.test_rsanet import filled as rsanet_filled
 from tests.test_rsanet import small as rsanet_small
+from tests.test_s2anet import published as s2anet_published
+from tests.test_s2anet import small as s2anet_small
 from tests.test_zoom_resunet import small as zoom_resunet_small
 
 
@@ -72,17 +74,29 @@ def zoom_resunet_golden() -> tuple[Tensor, Tensor]:
     return logits, torch.from_numpy(arrays("zoom_resunet")["output"])
 
 
+def s2anet_golden() -> tuple[Tensor, Tensor]:
+    network, _ = s2anet_published("s2anet_c55_fs1")
+    logits = run(network, image(document("s2anet")["networks"]["s2anet_c55_fs1"]["input_shape"]))
+    return logits, torch.from_numpy(arrays("s2anet")["s2anet_c55_fs1"])
+
+
 SIZES_3D = [(1, 3, 32, 48, 32), (2, 3, 17, 20, 33), (1, 3, 1, 2, 5), (1, 3, 48, 32, 64)]
 SIZES_FROM_8 = [(1, 1, 16, 24, 16), (2, 1, 17, 20, 33), (1, 1, 8, 9, 15), (1, 1, 24, 16, 32)]
 SIZES_FROM_8_OF_2 = [(n, 2, *size) for n, _, *size in SIZES_FROM_8]
 THIN = {(1, 1, 7, 16, 16): "at least 8 voxels"}
 THIN_OF_2 = {(1, 2, 16, 16, 7): "at least 8 voxels"}
+SLICES_OF_3 = [(1, 3, 32, 24), (2, 3, 16, 40), (1, 3, 8, 8), (1, 3, 48, 32)]
+PAIRS_OF_3 = [(1, 6, 32, 48), (2, 6, 48, 16), (1, 6, 16, 16), (1, 6, 64, 32)]
+UNEVEN = {(1, 3, 32, 12): "32 x 12 voxels: give multiples of 8", (1, 4, 16, 16): "4 channels: give 3 slices"}
+UNEVEN_PAIRS = {(1, 6, 24, 32): "24 x 32 voxels: give multiples of 16", (1, 3, 16, 16): "3 channels: give 3 slices"}
 
 # fmt: off
 CONTRACTS = {
     "RSANet": Contract(custom_nets.RSANet, rsanet_small, SIZES_3D, rsanet_golden, multiple=16, without_gradient=("phi_conv.bias",)),  # noqa: E501
     "RSANet plain": Contract(custom_nets.RSANet, partial(rsanet_small, block="none"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
     "RSANet non-local": Contract(custom_nets.RSANet, partial(rsanet_small, block="non-local", norm="BN", conv_block="resV2", up="trilinear"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
+    "S2aNet": Contract(custom_nets.S2aNet, s2anet_small, SLICES_OF_3, s2anet_golden, multiple=8, refused=UNEVEN, without_gradient=("conv.bias",)),  # noqa: E501
+    "S2aNet of other options": Contract(custom_nets.S2aNet, partial(s2anet_small, in_channels=2, share_encoder=False, skip="centre", slice_order="centre_first", up="bilinear", norm="none", poolings=4, scale_aware="level2"), PAIRS_OF_3, s2anet_golden, multiple=16, refused=UNEVEN_PAIRS),  # noqa: E501
     "ZoomResUNet": Contract(custom_nets.ZoomResUNet, zoom_resunet_small, SIZES_FROM_8, zoom_resunet_golden, tolerance=5e-5, multiple=8, compiled_gradient=2e-3, refused=THIN),  # noqa: E501
     "ZoomResUNet checkpointed": Contract(custom_nets.ZoomResUNet, partial(zoom_resunet_small, in_channels=2, out_channels=3, use_bias=False, checkpoint_full_resolution=True), SIZES_FROM_8_OF_2, zoom_resunet_golden, tolerance=5e-5, multiple=8, compiled_gradient=2e-3, refused=THIN_OF_2),  # noqa: E501
 }
@@ -216,7 +230,8 @@ def test_torchscript_tracing_holds_for_all_sizes(contract: Contract, network: nn
 @pytest.fixture(scope="module")
 def exported(contract: Contract) -> torch.export.ExportedProgram:
     """The small network, with sizes left open where it promises so."""
-    sizes = ({axis: contract.multiple * torch.export.Dim(f"n{axis}", min=2, max=32) for axis in (2, 3, 4)},)
+    axes = range(2, len(contract.shapes[-1]))
+    sizes = ({axis: contract.multiple * torch.export.Dim(f"n{axis}", min=2, max=32) for axis in axes},)
     with torch.no_grad():
         return torch.export.export(
             contract.small(), (image(contract.shapes[-1]),), dynamic_shapes=sizes if contract.multiple else None

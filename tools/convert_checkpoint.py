@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,19 @@ def convert(name: str, file: str, out: str, *, trust: bool = False, **options: A
         out: the file to write, a bare state dict; the bundle takes it as models/model.pt.
         trust: read Python objects besides tensors too. This runs code from the file: trust its author first.
         options: arguments of the network where they are not those of the bundle's network_def, for example
-            --in_channels 1 --norm BN.
+            --in_channels 1 --norm BN. For s2anet also --slice_order ascending or centre_first, the order in which FILE
+            concatenates slices, where nothing in it tells.
     """
-    from custom_nets.checkpoints import OFFICIAL, classes_of, from_official, read_checkpoint, save_weights, unwrap
+    from custom_nets.checkpoints import (
+        OFFICIAL,
+        classes_of,
+        file_options_of,
+        from_official,
+        read_checkpoint,
+        save_weights,
+        told_options,
+        unwrap,
+    )
 
     source, target = Path(str(file)), Path(str(out))
     if name not in OFFICIAL:
@@ -36,8 +47,10 @@ def convert(name: str, file: str, out: str, *, trust: bool = False, **options: A
     if target.suffix != ".pt" or target.is_dir() or target.resolve() == source.resolve():
         raise InputError(f"{target}: give a file to write that ends in .pt and is not the one to read.")
     content = read_checkpoint(source, trust, classes_of(name))
-    state_dict = from_official(name, unwrap(content, str(source)), **options)
-    checked = _check(name, state_dict, source, options)
+    published = unwrap(content, str(source))
+    state_dict = from_official(name, published, **options)
+    of_network = {key: value for key, value in options.items() if key not in file_options_of(name)}
+    checked = _check(name, state_dict, source, of_network, told_options(name, published))
     try:
         save_weights(state_dict, target)
     except OSError as error:
@@ -46,8 +59,11 @@ def convert(name: str, file: str, out: str, *, trust: bool = False, **options: A
     print(f"wrote {target}: {len(state_dict)} entries, {parameters:,} numbers; {checked}")
 
 
-def _check(name: str, state_dict: dict[str, Any], source: Path, options: dict[str, Any]) -> str:
-    """Compare with the network that the bundle's train.json defines, changed by the options; say what was compared."""
+def _check(name: str, state_dict: dict[str, Any], source: Path, options: dict[str, Any], told: dict[str, Any]) -> str:
+    """Compare with the network that the bundle's train.json defines, changed by the options; say what was compared.
+
+    A refusal names the options that the file tells otherwise.
+    """
     bundle = available().get(name)
     if bundle is None or bundle.folder is None:
         return "it loads with strict=True"
@@ -60,10 +76,25 @@ def _check(name: str, state_dict: dict[str, Any], source: Path, options: dict[st
     for option, value in options.items():
         parser[f"network_def::{option}"] = value
     network = parser.get_parsed_content("network_def")
-    hint = "" if options else ", as its network_def is; name what differs as --option value"
+    others = {option: value for option, value in told.items() if _defined(parser, network, option) != value}
+    what = f"name what differs as --option value{f', here{_typed(others)}' if others else ''}"
+    hint = "" if options and not others else f", as its network_def is; {what}"
     require_same(state_dict, network.state_dict(), str(source), f"{type(network).__name__} of bundle {name}{hint}")
-    changed = " with " + " ".join(f"--{key} {value}" for key, value in options.items()) if options else ""
+    changed = f" with{_typed(options)}" if options else ""
     return f"it loads with strict=True into the network of bundle {name}{changed}"
+
+
+def _defined(parser: Any, network: Any, option: str) -> Any:
+    """What network_def gives an option, or else the network's default."""
+    key = f"network_def::{option}"
+    if key in parser:
+        return parser.get_parsed_content(key)
+    return inspect.signature(type(network)).parameters[option].default
+
+
+def _typed(options: dict[str, Any]) -> str:
+    """The options as one types them, a space before each."""
+    return "".join(f" --{option} {value}" for option, value in options.items())
 
 
 if __name__ == "__main__":

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from custom_nets.phantoms import write_dataset
 from custom_nets.registry import ROOT
 from tools._bundle_runs import run_bundle
 from tools._command import run
+from tools.compare import main as compare
 from tools.zoom_in_out import zoom_in_out
 
 
@@ -23,10 +25,12 @@ class Trained:
     Attributes:
         evaluations: what was scored -> folder of metrics_summary.json and pictures.
         overlays: configurations that make the other workflows fit the model.
+        tta: whether test-time augmentation helps a model that was trained like this.
     """
 
     evaluations: dict[str, Path]
     overlays: tuple[str, ...] = ("demo",)
+    tta: bool = True
 
 
 def demo(
@@ -41,7 +45,7 @@ def demo(
     Args:
         name: of the bundle; its overlay `configs/demo.json` makes the run short.
         directory: where everything goes; default `demo/NAME` in the repository. Data that are there are used again.
-        cases: number of synthetic scans; left out, 8, or 16 for zoom_resunet, whose scans have few lesions.
+        cases: number of synthetic scans; left out, 8, or 16 for zoom_resunet and s2anet.
         spacing: their voxel size in mm; left out, the bundle's own.
         seed: of the data and the training.
     """
@@ -51,17 +55,19 @@ def demo(
     if not (data / "datalist.json").is_file():
         write_dataset(name, data, cases=cases or _CASES.get(name, 8), seed=seed, spacing=spacing)
     trained = _TRAININGS.get(name, _one_stage)(name, data, folder, seed)
-    unseen = {"dataset_dir": data, "section": "testing", "tta": True, "checkpoint": folder / "models" / "model.pt"}
+    unseen = {"dataset_dir": data, "section": "testing", "tta": trained.tta, "checkpoint": folder / "models" / "model.pt"}
     run_bundle(name, ["inference", *trained.overlays], unseen | {"output_dir": folder / "prediction"})
     _report(name, folder, trained, time.perf_counter() - started)
 
 
-def _one_stage(name: str, data: Path, folder: Path, seed: int) -> Trained:
+def _one_stage(
+    name: str, data: Path, folder: Path, seed: int, options: Mapping[str, Any] | None = None, tta: bool = True
+) -> Trained:
     models, evaluation = folder / "models", folder / "evaluation"
     training = {"dataset_dir": data, "ckpt_dir": models, "output_dir": folder / "training", "seed": seed}
-    run_bundle(name, ["train", "demo"], training, "training")
-    unseen = {"dataset_dir": data, "section": "testing", "tta": True, "checkpoint": models / "model.pt"}
-    run_bundle(name, ["evaluate", "demo"], unseen | {"output_dir": evaluation})
+    run_bundle(name, ["train", "demo"], {**training, **(options or {})}, "training")
+    unseen = {"dataset_dir": data, "section": "testing", "tta": tta, "checkpoint": models / "model.pt"}
+    run_bundle(name, ["evaluate", "demo"], {**unseen, "output_dir": evaluation, **(options or {})})
     return Trained({name: evaluation})
 
 
@@ -71,9 +77,24 @@ def _zoom_in_out(name: str, data: Path, folder: Path, seed: int) -> Trained:
     return Trained(evaluations, ("demo", "demo_zoom_out"))
 
 
-#: Bundles whose training has several stages.
-_TRAININGS: dict[str, Callable[[str, Path, Path, int], Trained]] = {"zoom_resunet": _zoom_in_out}
-_CASES = {"zoom_resunet": 16}
+def _slices(name: str, data: Path, folder: Path, seed: int) -> Trained:
+    """The same training twice, with the neighbours of each slice and without."""
+    without = {"num_slices": 1}
+    two = _one_stage(name, data, folder / "2d", seed, without, tta=False)
+    three = _one_stage(name, data, folder, seed, tta=False)
+    evaluations = {f"{name}, 2D": two.evaluations[name], f"{name}, 2.5D": three.evaluations[name]}
+    compare(*map(str, evaluations.values()), names="2D,2.5D", output_dir=str(folder / "comparison"))
+    unseen = {"dataset_dir": data, "section": "testing", "checkpoint": folder / "2d" / "models" / "model.pt"}
+    run_bundle(name, ["inference", "demo"], unseen | without | {"output_dir": folder / "2d" / "prediction"})
+    return Trained(evaluations, tta=False)
+
+
+#: Bundles whose demo is more than one training.
+_TRAININGS: dict[str, Callable[[str, Path, Path, int], Trained]] = {
+    "s2anet": _slices,
+    "zoom_resunet": _zoom_in_out,
+}
+_CASES = {"s2anet": 16, "zoom_resunet": 16}
 
 
 def _report(name: str, folder: Path, trained: Trained, seconds: float) -> None:
@@ -85,7 +106,7 @@ def _report(name: str, folder: Path, trained: Trained, seconds: float) -> None:
             if value["mean"] is not None:
                 print(f"  {metric:<28} {value['mean']:.3f} ± {value['std'] or 0.0:.3f}")
     print("\nlook at:")
-    for pattern in ("**/learning_curves.png", "**/evaluation/**/*.png", "prediction/*.nii.gz"):
+    for pattern in ("**/learning_curves.png", "**/evaluation/**/*.png", "comparison/*.png", "prediction/*.nii.gz"):
         for path in sorted(folder.glob(pattern)):
             print(f"  {path}")
 

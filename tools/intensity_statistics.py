@@ -21,7 +21,7 @@ def main(
     size: int | Sequence[int] | None = (512, 512),
     slices: int = 3,
     intensity: str = "minmax",
-    view: str = "auto",
+    plane: str = "auto",
 ) -> None:
     """Measure mean and deviation of the slices of a data set as s2anet prepares them, and print the options to give.
 
@@ -36,12 +36,12 @@ def main(
         size: rows and columns of the network's input, such as 256,256; None keeps the slices' own.
         slices: slices of a window, odd; 1 for the 2D network.
         intensity: rule of the 8-bit scaling, minmax or percentile; the one that training uses.
-        view: auto, axial, coronal or sagittal slices; auto takes the axis with the largest spacing.
+        plane: auto, axial, coronal or sagittal slices; auto takes the axis with the largest spacing.
     """
     preparation = SlicePreparation(_size(size), intensity=str(intensity))
     cases = load_section(str(dataset_dir), str(datalist), str(section), labelled=False)
     count = whole("slices", slices)
-    measured = dataset_statistics(cases, preparation, count, str(view))
+    measured = dataset_statistics(cases, preparation, count, str(plane))
     channels = enumerate(zip(measured.mean, measured.std, strict=True), start=-(count // 2))
     rows = [(f"{offset:+d}" if offset else "0", f"{mean:.4f}", f"{std:.4f}") for offset, (mean, std) in channels]
     print(f"{len(cases)} volumes, {measured.windows} slices, {measured.black} of them black")

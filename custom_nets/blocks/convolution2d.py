@@ -63,7 +63,10 @@ class ConvolutionNormReLU2d(nn.Module):
             if not (self.training or torch.is_grad_enabled() or _captured()):
                 weight, bias = folded(self.conv, norm)
                 return F.relu_(F.conv2d(x, weight, bias, 1, self.conv.padding, self.conv.dilation))
-        return F.relu_(positional_norm(self.conv(x), norm, positions))
+        x = self.conv(x)
+        if positions == 1 or not norm.training:
+            return F.relu_(norm(x))
+        return F.relu_(torch.cat([norm(part) for part in x.chunk(positions)]))
 
 
 class DoubleConvolution2d(nn.Module):
@@ -87,16 +90,6 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     if conv.bias is not None:
         shift = shift + conv.bias * scale
     return conv.weight * scale[:, None, None, None], shift
-
-
-def positional_norm(x: Tensor, norm: nn.BatchNorm2d, positions: int) -> Tensor:
-    """Batch norm of (positions · B) x C x H x W in which each position has statistics of its own in train mode.
-
-    The running statistics and the number of batches change once for each position, in their order.
-    """
-    if positions == 1 or not norm.training:
-        return norm(x)
-    return torch.cat([norm(part) for part in x.chunk(positions)])
 
 
 def _captured() -> bool:

@@ -12,10 +12,10 @@ from custom_nets.options import WORKFLOWS, options_in
 
 #: Options whose default may differ from workflow to workflow.
 _DIFFER = ("section", "output_dir", "num_workers")
-#: Arguments of the inferer that say how predictions are averaged over flips, or shown.
-_HOW_ONLY = ("tta", "flips", "progress")
-#: Transforms that copy, or bring a prediction back to the scan's grid, or write it.
-_BESIDE = ("CopyItemsd", "Invertd", "SaveImaged")
+#: Arguments of the inferer that say how predictions are averaged over flips, brought back to the scan, or shown.
+_HOW_ONLY = ("tta", "flips", "pairs", "resize_back", "progress")
+#: Transforms that copy, or bring a prediction back to the scan's grid, or write it, or that an inferer does by itself.
+_BESIDE = ("CopyItemsd", "Invertd", "SaveImaged", "custom_nets.slices.planes.SlicesFirstd")
 #: Arguments of a dictionary transform that may hold one value a key.
 _ONE_A_KEY = ("mode", "padding_mode", "align_corners", "dtype")
 
@@ -55,8 +55,10 @@ def key_metrics_agree(bundle: BundleFiles) -> Iterator[Finding]:
     """Evaluation reports the metric that chose the checkpoint, unless a loss did."""
     for first, second in _pairs(bundle):
         if "inference" not in (first.workflow, second.workflow) and not _chosen_by_loss(first):
-            metrics = (config.at("validate::key_metric") for config in (first, second))
-            yield from _compare(first, second, "validate::key_metric", *metrics)
+            choosing, reported = (config.at("validate::key_metric") for config in (first, second))
+            if isinstance(choosing, str) and isinstance(reported, dict):  # the user chooses by name
+                choosing = {name: reported[name] for name in first.at("validate::metrics") or {} if name in reported}
+            yield from _compare(first, second, "validate::key_metric", choosing, reported)
 
 
 def defaults_agree(bundle: BundleFiles) -> Iterator[Finding]:

@@ -111,7 +111,9 @@ def _tensor(bundle: BundleFiles, side: str, name: str) -> dict[str, Any]:
 
 def _network_argument(config: Config, name: str) -> Any:
     given = config.at(f"network_def::{name}")
-    return default_of(str(config.at("network_def::_target_")), name) if given is None else given
+    value = default_of(str(config.at("network_def::_target_")), name) if given is None else given
+    # slices of a window are channels too
+    return value * (config.at("network_def::num_slices") or 1) if name == "in_channels" else value
 
 
 def _pinned(constraints: Path) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, MaskMetric
+from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, MaskMetric, chosen_first
 from custom_nets.metric_handlers.lesions import PUBLISHED, LesionMetric, LesionMetrics
 from custom_nets.metric_handlers.slice_overlap import SliceIoU, SliceOverlapMetric
 from custom_nets.metric_handlers.stroke import STROKE_PUBLISHED, StrokeMetric, StrokeMetrics
@@ -28,4 +28,5 @@ __all__ = [
     "StructureMetrics",
     "VoxelMetric",
     "VoxelMetrics",
+    "chosen_first",
 ]

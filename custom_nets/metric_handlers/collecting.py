@@ -156,6 +156,17 @@ class CaseMetrics(IgniteMetricHandler):
             self.write(cases, self.output_dir)
 
 
+def chosen_first(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return an evaluator's metrics with the one of that name in front, by which MONAI picks the best model.
+
+    Raises:
+        InputError: for another name.
+    """
+    if name not in metrics:
+        raise InputError(f"select_by is {name!r}: choose one of {', '.join(metrics)}")
+    return {name: metrics[name], **metrics}
+
+
 def required(reference: Tensor | None) -> Tensor:
     """Return the reference of a batch.
 

@@ -17,8 +17,8 @@ from custom_nets.blocks.decoder2d import DecoderLevel2d
 from custom_nets.blocks.lean_convolution import channels_last_on_cpu
 from custom_nets.blocks.scale_aware import ScaleAwareModule
 
-#: Where the scale-aware module stands: at the bottom of the U; nowhere; on level 1's way to the decoder alone; or behind
-#: level 2, on both of its ways. As published: S2aNet, U-Net, and what the code has of P1UNet and P2UNet.
+#: Where the scale-aware module stands: at the bottom of the U; nowhere; on level 1's way to the decoder alone; or
+#: behind level 2, on both of its ways. As published: S2aNet, U-Net, and what the code has of P1UNet and P2UNet.
 SCALE_AWARE_PLACES = ("bottom", "none", "skip1", "level2")
 
 
@@ -71,15 +71,16 @@ class S2aNet(nn.Module):
     ) -> None:
         super().__init__()
         _check(num_slices, skip, slice_order, poolings, scale_aware)
-        w1, w2, w3, w4, w5 = (int(width / feature_scale) for width in (64, 128, 256, 512, 1024))
+        w1, w2, w3, w4, w5 = (_scaled(width, feature_scale) for width in (64, 128, 256, 512, 1024))
         if min(in_channels, out_channels, w1) < 1:
             raise ValueError(
                 f"in_channels {in_channels}, out_channels {out_channels}, feature_scale {feature_scale}: give at least "
-                "one channel, and a feature_scale of at most 64."
+                "one channel, and a feature_scale above 0 and up to 64."
             )
         self.in_channels = in_channels
         self.num_slices = num_slices
         self.multiple = 2**poolings
+        self.encodes_once = share_encoder  # whether windows can share the maps of their slices
         middle = num_slices // 2
         self.order = list(range(num_slices))
         if slice_order == "centre_first":
@@ -125,15 +126,12 @@ class S2aNet(nn.Module):
             What :meth:`decode` takes of each slice: the skips of levels 1 to 3 and the map behind the third pooling.
         """
         slices = channels_last_on_cpu(slices)
-        if len(self.encoders) == 1:
-            for encoder in self.encoders:  # TorchScript has no index
-                e1, e2, e3 = encoder(slices, positions)
-        else:
-            parts: list[list[Tensor]] = [[], [], []]
-            for encoder, part in zip(self.encoders, slices.chunk(len(self.encoders))):
-                for level, one in zip(parts, encoder(part)):
-                    level.append(one)
-            e1, e2, e3 = torch.cat(parts[0]), torch.cat(parts[1]), torch.cat(parts[2])
+        parts = slices.chunk(len(self.encoders))
+        levels: list[list[Tensor]] = [[], [], []]
+        for number, encoder in enumerate(self.encoders):
+            for level, one in enumerate(encoder(parts[number], positions if len(parts) == 1 else 1)):
+                levels[level].append(one)
+        e1, e2, e3 = [maps[0] if len(maps) == 1 else torch.cat(maps) for maps in levels]
         return [self.scale_aware_skip(e1, positions), e2, e3, F.max_pool2d(e3, 2)]
 
     def decode(self, maps: list[list[Tensor]]) -> Tensor:
@@ -162,9 +160,7 @@ class S2aNet(nn.Module):
     def _check_size(self, image: Tensor) -> None:
         channels, height, width = image.shape[1], image.shape[2], image.shape[3]
         if channels != self.num_slices * self.in_channels:
-            raise ValueError(
-                f"{channels} channels: give {self.num_slices} slices of {self.in_channels} channels each."
-            )
+            raise ValueError(f"{channels} channels: give {self.num_slices} slices of {self.in_channels} channels each.")
         if height % self.multiple or width % self.multiple or min(height, width) < 1:
             raise ValueError(f"slices of {height} x {width} voxels: give multiples of {self.multiple}.")
 
@@ -216,6 +212,10 @@ def _check(num_slices: int, skip: str, slice_order: str, poolings: int, scale_aw
     for option, value, allowed in choices:
         if value not in allowed:
             raise ValueError(f"{option} {value!r}: choose one of {', '.join(map(str, allowed))}.")
+
+
+def _scaled(width: int, feature_scale: float) -> int:
+    return int(width / feature_scale) if feature_scale > 0 else 0
 
 
 def _initialise(module: nn.Module) -> None:

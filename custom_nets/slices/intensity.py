@@ -9,7 +9,7 @@ from torch import Tensor
 from custom_nets.errors import InputError
 
 #: How the darkest and the brightest value of a slice are found.
-INTENSITY_RULES = ("minmax", "percentile")
+INTENSITY_RULES = ("minmax", "percentile", "none")
 
 #: Of u / 255 over the slices of S2aNet's training set, as published; one value for every channel.
 MEAN, STD = 0.196, 0.205
@@ -25,7 +25,8 @@ def scale_slices(volume: Tensor, rule: str = "minmax") -> Tensor:
     Args:
         volume: ... x H x W, any real type, on any device.
         rule: ``minmax``, as published; ``percentile`` takes the 0.5th and the 99.5th percentile for minimum and maximum
-            and clips to them, so that a single hot pixel does not darken its slice.
+            and clips to them, so that a single hot pixel does not darken its slice; ``none`` takes 0 to 255 as it is,
+            for what was scaled before.
 
     Returns:
         The same shape, uint8, 0 to 255, without metadata.
@@ -34,6 +35,8 @@ def scale_slices(volume: Tensor, rule: str = "minmax") -> Tensor:
         InputError: for another rule.
     """
     check_intensity_rule(rule)
+    if rule == "none":
+        return torch.as_tensor(volume).detach().as_subclass(Tensor).clamp(0, 255).to(torch.uint8)
     values = torch.as_tensor(volume).detach().as_subclass(Tensor).double()  # exact for integers, as published
     low, high = _limits(values.flatten(-2), rule)
     if rule == "percentile":

@@ -6,11 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from custom_nets.errors import InputError
 from custom_nets.slices.intensity import MEAN, STD, check_intensity_rule, normalise, scale_slices
-from custom_nets.slices.resize import check_index_rule, resize_nearest
+from custom_nets.slices.resize import check_index_rule, resize_nearest, source_position
 
 
 class SlicePreparation:
@@ -58,6 +59,19 @@ class SlicePreparation:
     def __call__(self, slices: Tensor) -> Tensor:
         """Return slices (... x H x W, any real type) as the network's input, float32, at the network's size."""
         return normalise(self.scaled(slices), self.mean, self.std)
+
+    def affine(self, affine: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+        """Return the affine (4 x 4, float64) of volumes of slices whose rows and columns went from one size to another.
+
+        Args:
+            affine: of slices x rows x columns before.
+            before: rows and columns.
+            after: rows and columns.
+        """
+        index_to_index = torch.eye(4, dtype=torch.float64, device=affine.device)
+        for axis, sizes in enumerate(zip(before, after, strict=True), start=1):
+            index_to_index[axis, axis], index_to_index[axis, 3] = source_position(*sizes, self.index_rule)
+        return affine.double() @ index_to_index
 
 
 def _rows_and_columns(size: Sequence[int]) -> tuple[int, int]:

@@ -16,12 +16,8 @@ from tqdm import tqdm
 
 from custom_nets.datasets.volumes import UnusableFile, read_voxels
 from custom_nets.errors import InputError
+from custom_nets.slices.planes import axis_codes, check_plane
 from custom_nets.slices.preparation import SlicePreparation
-
-#: Where slices, rows and columns run to, by the plane of the slices.
-VIEWS = {"axial": "SPL", "coronal": "PIL", "sagittal": "LIP"}
-_PLANE_ACROSS = ("sagittal", "coronal", "axial")  # of slices that follow one another along R, A, S
-
 
 @dataclass(frozen=True)
 class IntensityStatistics:
@@ -69,7 +65,7 @@ def dataset_statistics(
     cases: Sequence[Mapping[str, Any]],
     preparation: SlicePreparation,
     slices: int = 3,
-    view: str = "auto",
+    plane: str = "auto",
     *,
     progress: bool = True,
 ) -> IntensityStatistics:
@@ -79,25 +75,23 @@ def dataset_statistics(
         cases: of a data list, with one image each.
         preparation: how slices become 8-bit images; what it normalises with is not used.
         slices: of a window, odd; at the ends of a volume the first and the last slice are repeated.
-        view: ``axial``, ``coronal`` or ``sagittal`` slices; ``auto`` takes the axis with the largest spacing, axial
-            where two are equal.
+        plane: of the slices, see :func:`~custom_nets.slices.planes.axis_codes`.
         progress: show a bar on stderr if that is a terminal.
 
     Returns:
         Mean and deviation a channel, previous slices first.
 
     Raises:
-        InputError: a case without exactly one image, an image that is no 3D volume, an unknown view, an even number.
+        InputError: a case without exactly one image, an image that is no 3D volume, an unknown plane, an even number.
     """
     if slices < 1 or slices % 2 == 0:
         raise InputError(f"slices is {slices}: give an odd number, such as 3")
-    if view not in ("auto", *VIEWS):
-        raise InputError(f"view is {view!r}: choose one of auto, {', '.join(VIEWS)}")
+    check_plane(plane)
     counts = {"windows": 0, "black": 0}
 
     def windows() -> Iterator[NDArray[np.uint8]]:
         for case in tqdm(cases, desc="reading slices", unit="case", disable=None if progress else True):
-            volume = torch.from_numpy(_slices_first(_only_image(case), view))
+            volume = torch.from_numpy(_slices_first(_only_image(case), plane))
             scaled = preparation.scaled(volume).numpy()
             counts["windows"] += len(scaled)
             counts["black"] += int((scaled.max(axis=(1, 2)) == 0).sum())
@@ -115,20 +109,14 @@ def _only_image(case: Mapping[str, Any]) -> Path:
     return Path(case["image"][0])
 
 
-def _slices_first(path: Path, view: str) -> NDArray[np.float64]:
-    """The volume as slices x rows x columns in a view."""
+def _slices_first(path: Path, plane: str) -> NDArray[np.float64]:
+    """The volume as slices x rows x columns."""
     try:
         image, voxels = read_voxels(path)
     except UnusableFile as reason:
         raise InputError(f"{path}: {reason.found}: {reason.advice}") from None
     if voxels.ndim != 3:
         raise InputError(f"{path}: {voxels.ndim}D, shape {voxels.shape}: save it as one 3D volume")
-    orientation = io_orientation(image.affine) if np.isfinite(image.affine).all() else np.full((3, 2), np.nan)
-    if np.isnan(orientation).any():
-        raise InputError(f"{path}: its affine gives no direction for every axis: write the header again")
-    if view == "auto":
-        spacing = np.linalg.norm(image.affine[:3, :3], axis=0)[np.argsort(orientation[:, 0])]  # along R, A, S
-        widest = max(range(3), key=lambda axis: (round(float(spacing[axis]), 3), axis))  # axial is the last
-        view = _PLANE_ACROSS[widest]
-    turned = apply_orientation(voxels, ornt_transform(orientation, axcodes2ornt(VIEWS[view])))
+    end = axcodes2ornt(axis_codes(image.affine, plane, str(path)))
+    turned = apply_orientation(voxels, ornt_transform(io_orientation(image.affine), end))
     return np.ascontiguousarray(turned, dtype=np.float64)

@@ -16,7 +16,6 @@ from torch import Tensor
 from custom_nets.errors import InputError
 from custom_nets.slices.intensity import MEAN, STD, normalise
 from custom_nets.slices.preparation import SlicePreparation, check_normalisation
-from custom_nets.slices.resize import source_position
 
 _LARGEST_LABEL = torch.iinfo(torch.int16).max
 
@@ -105,10 +104,5 @@ def _with_metadata(made: Tensor, volume: Any, preparation: SlicePreparation) -> 
     """Give what was made of ``volume`` its metadata, if it has any."""
     if not isinstance(volume, MetaTensor):
         return made
-    index_to_index = torch.eye(4, dtype=torch.float64)
-    for axis in (1, 2):
-        scale, offset = source_position(volume.shape[axis + 1], made.shape[axis + 1], preparation.index_rule)
-        index_to_index[axis, axis], index_to_index[axis, 3] = scale, offset
-    result = MetaTensor(made, meta=dict(volume.meta))
-    result.affine = volume.affine.double() @ index_to_index
-    return result
+    affine = preparation.affine(volume.affine, volume.shape[-2:], made.shape[-2:])
+    return MetaTensor(made, affine=affine, meta={**volume.meta, "affine": affine})

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 
-from custom_nets.figures import overlay
+from custom_nets.errors import InputError
+from custom_nets.figures import overlay, structure_overlay
 
 
 class CasePictures:
-    """Handler of an evaluator: draws each case's image with the outlines of reference and prediction.
+    """Handler of an evaluator: draws each case's image with the reference and the prediction.
+
+    Lesions are drawn as outlines, structures that have names as filled colours.
 
     Writes ``<case>.png``; a later run over the same cases draws them anew. It needs the image, the reference (if any)
     and the predicted label on one grid.
@@ -23,6 +27,12 @@ class CasePictures:
         image_key: of the batch's image to draw upon.
         channel: which channel of the image to draw; -1 = the last.
         limit: draw the first cases of each process only; 0 = none.
+        names: label value (a whole number, or its digits as JSON writes them) -> name of the structure. Given,
+            :func:`~custom_nets.figures.structure_overlay` draws all labels, else
+            :func:`~custom_nets.figures.overlay` whatever is not 0.
+
+    Raises:
+        InputError: if a label value in ``names`` is no whole number.
     """
 
     def __init__(
@@ -32,12 +42,14 @@ class CasePictures:
         image_key: str = "image",
         channel: int = 0,
         limit: int = 4,
+        names: Mapping[int, str] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.dataset_dir = Path(dataset_dir).resolve()
         self.image_key = image_key
         self.channel = channel
         self.limit = limit
+        self.names = None if names is None else _by_value(names)
         self._drawn = 0
 
     def attach(self, engine: Engine) -> None:
@@ -58,10 +70,21 @@ class CasePictures:
             image = batch[self.image_key]
             drawn = image[min(self.channel, len(image) - 1)][None]
             name = self._name(image)
-            overlay(drawn, output.get("label"), output["pred"], self.output_dir / f"{name}.png", name)
+            shown = (drawn, output.get("label"), output["pred"], self.output_dir / f"{name}.png", name)
+            if self.names is None:
+                overlay(*shown)
+            else:
+                structure_overlay(*shown, self.names)
 
     def _name(self, image: Any) -> str:
         path = Path(str(image.meta.get("filename_or_obj", "case"))).resolve()
         inside = path.is_relative_to(self.dataset_dir)
         parts = path.relative_to(self.dataset_dir).parts if inside else [path.name]
         return "_".join(parts).removesuffix(".gz").removesuffix(".nii")
+
+
+def _by_value(names: Mapping[Any, str]) -> dict[int, str]:
+    try:
+        return {int(value): name for value, name in names.items()}
+    except ValueError as error:
+        raise InputError(f"names has a label value that is no whole number: {error}") from None

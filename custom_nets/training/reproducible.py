@@ -77,5 +77,5 @@ class SeedEpoch:
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
-        if isinstance(self.dataset, ReproducibleCacheDataset):  # a host of the bundle may bring its own
+        if hasattr(self.dataset, "epoch"):  # a host of the bundle may bring a data set of its own
             self.dataset.epoch = engine.state.epoch

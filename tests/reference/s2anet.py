@@ -65,7 +65,8 @@ class S2aNet(nn.Module):
             setattr(self, f"up_concat{level}", decoder)
         self.final = nn.Conv2d(w1, n_classes, 1)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> tuple[list[list[Tensor]], list[Tensor]]:
+        """Return every level's maps of all slices, and all slices' maps behind the last pooling."""
         skips: list[list[Tensor]] = [[], [], []]
         deepest = []
         for x in image.split(1, dim=1):
@@ -74,6 +75,10 @@ class S2aNet(nn.Module):
                 skips[level].append(x)
                 x = F.max_pool2d(x, 2)
             deepest.append(x)
+        return skips, deepest
+
+    def forward(self, image: Tensor) -> Tensor:
+        skips, deepest = self.encode(image)
         x = self.SCaM(apply(self.conv4, torch.cat(deepest, dim=1)))
         for level in (3, 2, 1):
             decoder = getattr(self, f"up_concat{level}")

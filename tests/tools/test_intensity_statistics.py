@@ -63,7 +63,7 @@ def gradient(root: Path, spacing: tuple[float, float, float]) -> list[dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("spacing", "view", "slices"),
+    ("spacing", "plane", "slices"),
     [
         ((1, 1, 5), "auto", 6),
         ((1, 5, 1), "auto", 5),
@@ -75,11 +75,11 @@ def gradient(root: Path, spacing: tuple[float, float, float]) -> list[dict[str, 
         ((5, 1, 1), "axial", 6),
     ],
 )
-def test_slices_are_those_of_the_view(
-    tmp_path: Path, spacing: tuple[float, float, float], view: str, slices: int
+def test_slices_are_those_of_the_plane(
+    tmp_path: Path, spacing: tuple[float, float, float], plane: str, slices: int
 ) -> None:
     cases = gradient(tmp_path, spacing)
-    measured = dataset_statistics(cases, SlicePreparation(), slices=1, view=view, progress=False)
+    measured = dataset_statistics(cases, SlicePreparation(), slices=1, plane=plane, progress=False)
     assert measured.windows == slices
     assert len(measured.mean) == 1
 
@@ -99,7 +99,7 @@ def test_windows_repeat_the_ends_and_black_slices_are_counted(tmp_path: Path) ->
     ("options", "message"),
     [
         ({"slices": 2}, "slices is 2: give an odd number"),
-        ({"view": "oblique"}, r"view is 'oblique': .*axial"),
+        ({"plane": "oblique"}, r"plane is 'oblique': .*axial"),
     ],
 )
 def test_wrong_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -137,7 +137,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert lines[5] == "--intensity_mean 0.4780 --intensity_std 0.1912"
     run(main, [str(tmp_path), "--size=16", "--slices=1"])
     assert capsys.readouterr().out.splitlines()[-1] == lines[5]
-    run(main, [str(tmp_path), "--size=None", "--view=coronal", "--intensity=percentile"])
+    run(main, [str(tmp_path), "--size=None", "--plane=coronal", "--intensity=percentile"])
     assert "10 slices" in capsys.readouterr().out
 
 

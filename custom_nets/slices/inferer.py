@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole volumes through a 2.5D network: raw scan in, label map on the scan's own grid out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type
+from nibabel.orientations import aff2axcodes
+from torch import Tensor
+from tqdm import tqdm
+
+from custom_nets.checkpoints import bare
+from custom_nets.errors import InputError
+from custom_nets.slices.intensity import normalise
+from custom_nets.slices.planes import axis_codes, check_plane, turned
+from custom_nets.slices.preparation import SlicePreparation
+from custom_nets.slices.resize import resize_nearest
+from custom_nets.slices.stack import sliding_logits, stack_logits
+
+#: How slices of another size than the network's are seen.
+WINDOWS = ("resized", "sliding")
+#: What is brought back to the size and orientation of the scan.
+RESIZE_BACK = ("labels", "probabilities", "none")
+
+
+class SliceStackInferer(Inferer):
+    """Label every slice of a volume from itself and its neighbours; each slice is encoded once.
+
+    A volume is turned so that its slices come first, prepared slice by slice as in training, labelled ``batch_size``
+    slices at a time, and turned back. Beyond the scan and its label map, memory does not grow with the number of slices.
+
+    Args:
+        roi_size: rows and columns of the network's input.
+        num_slices: S, of a window, odd; 1 is 2D. As published the end slices are repeated beyond the ends.
+        preparation: of slices; None takes the published one. Its own size counts for nothing here.
+        plane: of the slices, see :func:`~custom_nets.slices.planes.axis_codes`.
+        windows: "resized", as published: whole slices, resized to ``roi_size``; "sliding": windows of that size over
+            the slices as they are, blended by a Gaussian, for a network trained on such windows.
+        overlap: of sliding windows, a share of ``roi_size``.
+        batch_size: slices labelled at a time.
+        resize_back: "labels", as published, by nearest neighbour; "probabilities", bilinearly, before the largest
+            wins: smoother outlines; "none": nothing, which gives slices first at the network's size, as a validation
+            needs whose reference was prepared likewise.
+        tta: average the probabilities of each slice and of its mirror image; paired labels change sides. It needs axial
+            or coronal slices, whose columns run from right to left.
+        pairs: labels (left, right) of the structures with two sides.
+        progress: show a bar over the slices.
+
+    Raises:
+        InputError: for an option out of range; when called, for a mirror image of sagittal slices.
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int],
+        num_slices: int = 3,
+        preparation: SlicePreparation | None = None,
+        plane: str = "auto",
+        windows: str = "resized",
+        overlap: float = 0.25,
+        batch_size: int = 4,
+        resize_back: str = "labels",
+        tta: bool = False,
+        pairs: Sequence[Sequence[int]] = (),
+        progress: bool = False,
+    ) -> None:
+        super().__init__()
+        check_plane(plane)
+        for option, value, choices in (("windows", windows, WINDOWS), ("resize_back", resize_back, RESIZE_BACK)):
+            if value not in choices:
+                raise InputError(f"{option} is {value!r}: choose one of {', '.join(choices)}")
+        if num_slices < 1 or num_slices % 2 == 0:
+            raise InputError(f"num_slices is {num_slices}: give an odd number, such as 3")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}: give at least 1 slice")
+        self.roi_size = [int(length) for length in roi_size]
+        self.num_slices = num_slices
+        self.preparation = preparation or SlicePreparation()
+        self.plane = plane
+        self.windows = windows
+        self.overlap = overlap
+        self.batch_size = batch_size
+        self.resize_back = resize_back
+        self.tta = tta
+        self.pairs = pairs
+        self.progress = progress
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Label volumes.
+
+        Args:
+            inputs: N x C x X x Y x Z, raw intensities; without metadata the axes count as R, A, S with cubic voxels.
+            network: S2aNet, or any that takes N x (S · C) x H x W to logits N x K x H x W; in eval mode.
+            args: not used.
+            kwargs: not used.
+
+        Returns:
+            Label maps N x 1 x X x Y x Z, uint8 (int16 for more than 256 classes), metadata kept; with ``resize_back``
+            "none" N x 1 x slices x rows x columns of the network.
+        """
+        network = bare(network)
+        volumes = [self._labelled(volume, network) for volume in inputs]
+        result = convert_to_dst_type(torch.stack(volumes), inputs, dtype=volumes[0].dtype)[0]
+        if self.resize_back == "none" and isinstance(inputs, MetaTensor):
+            affines = torch.stack([volume.affine for volume in volumes])
+            result.affine = affines if inputs.affine.ndim == 3 else affines[0]
+        return result
+
+    def _labelled(self, volume: Tensor, network: Any) -> MetaTensor:
+        """C x X x Y x Z -> 1 x X x Y x Z, or 1 x D x h x w."""
+        scan = volume if isinstance(volume, MetaTensor) else MetaTensor(volume)
+        own_codes = "".join(aff2axcodes(scan.affine.numpy()))
+        codes = axis_codes(scan.affine, self.plane, str(scan.meta.get("filename_or_obj", "the volume")))
+        if self.tta and codes[2] != "L":
+            raise InputError("tta mirrors left and right, which slices of the sagittal plane do not show: --tta False")
+        slices = turned(scan, codes)
+        label = self._label_slices(slices.as_tensor(), network)
+        affine = self.preparation.affine(slices.affine, slices.shape[2:], label.shape[2:])
+        labelled = MetaTensor(label, affine=affine)
+        return labelled if self.resize_back == "none" else turned(labelled, own_codes)
+
+    def _label_slices(self, scan: Tensor, network: Any) -> Tensor:
+        """C x D x H x W -> 1 x D x H x W, or 1 x D x h x w."""
+        count, size = scan.shape[1], scan.shape[2:]
+        label: Tensor | None = None
+        with tqdm(total=count, desc="slices", unit="slice", leave=False, disable=not self.progress) as bar:
+            done = 0
+            for scores in self._scores(scan, network):
+                found = self._winners(scores, size)
+                if label is None:
+                    label = found.new_empty(count, *found.shape[1:])
+                label[done : done + len(found)] = found
+                done += len(found)
+                bar.update(len(found))
+        assert label is not None
+        return label[None]
+
+    def _scores(self, scan: Tensor, network: Any) -> Iterator[Tensor]:
+        """Logits, with tta the mean probabilities, of a batch of slices after the other."""
+        if not self.tta:
+            yield from self._logits(scan, network)
+            return
+        for straight, mirrored in zip(self._logits(scan, network), self._logits(scan.flip(-1), network), strict=True):
+            swapped = list(range(straight.shape[1]))
+            for left, right in self.pairs:
+                swapped[left], swapped[right] = right, left
+            other = torch.softmax(mirrored.float(), dim=1).flip(-1)[:, swapped]
+            yield torch.softmax(straight.float(), dim=1).add_(other).div_(2)
+
+    def _logits(self, scan: Tensor, network: Any) -> Iterator[Tensor]:
+        def prepared(first: int, last: int) -> Tensor:
+            slices = self.preparation.scaled(scan[:, first:last]).transpose(0, 1)
+            if self.windows == "resized":
+                slices = resize_nearest(slices, self.roi_size, self.preparation.index_rule)
+            return normalise(slices, self.preparation.mean, self.preparation.std)
+
+        sizes = (scan.shape[1], self.num_slices, self.batch_size)
+        if self.windows == "resized":
+            return stack_logits(network, prepared, *sizes)
+        black = (0 - self.preparation.mean) / self.preparation.std
+        return sliding_logits(network, prepared, *sizes, self.roi_size, self.overlap, black)
+
+    def _winners(self, scores: Tensor, size: Sequence[int]) -> Tensor:
+        """B x K x h x w -> B x H x W."""
+        dtype = torch.uint8 if scores.shape[1] <= 256 else torch.int16
+        if self.resize_back != "probabilities" or scores.shape[2:] == size:
+            label = scores.argmax(dim=1).to(dtype)
+            return label if self.resize_back == "none" else resize_nearest(label, size, self.preparation.index_rule)
+        probabilities = scores if self.tta else torch.softmax(scores.float(), dim=1)
+        wins = [F.interpolate(one[None], size=tuple(size), mode="bilinear").argmax(dim=1) for one in probabilities]
+        return torch.cat(wins).to(dtype)
