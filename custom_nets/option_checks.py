@@ -49,16 +49,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the key, the value found and what would do.
     """
-    for lowest, keys in ((1, _AT_LEAST_ONE), (0, _AT_LEAST_ZERO)):
-        for key in keys:
-            if key in options and (type(options[key]) is not int or options[key] < lowest):
-                raise InputError(f"{key} is {options[key]!r}: give a whole number of at least {lowest}.")
-    for key in _NOT_NEGATIVE:
-        if key in options and not (_number(options[key]) and options[key] >= 0):
-            raise InputError(f"{key} is {options[key]!r}: give a number of at least 0.")
-    for key in _ABOVE_ZERO:
-        if key in options and not (_number(options[key]) and options[key] > 0):
-            raise InputError(f"{key} is {options[key]!r}: give a number above 0.")
+    _check_numbers(options)
     for key in _SWITCHES:
         if key in options and not isinstance(options[key], bool):
             raise InputError(f"{key} is {options[key]!r}: write True or False.")
@@ -89,6 +80,19 @@ def require_writable(**folders: str | Path) -> None:
                 f"{option} is '{folder}', which cannot be written to ({existing}: {error.strerror}); "
                 f"name another folder with --{option}."
             ) from error
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    for lowest, keys in ((1, _AT_LEAST_ONE), (0, _AT_LEAST_ZERO)):
+        for key in keys:
+            if key in options and (type(options[key]) is not int or options[key] < lowest):
+                raise InputError(f"{key} is {options[key]!r}: give a whole number of at least {lowest}.")
+    for key in _NOT_NEGATIVE:
+        if key in options and not (_number(options[key]) and options[key] >= 0):
+            raise InputError(f"{key} is {options[key]!r}: give a number of at least 0.")
+    for key in _ABOVE_ZERO:
+        if key in options and not (_number(options[key]) and options[key] > 0):
+            raise InputError(f"{key} is {options[key]!r}: give a number above 0.")
 
 
 def _check_shares(options: Mapping[str, Any]) -> None:

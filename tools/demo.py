@@ -55,7 +55,12 @@ def demo(
     if not (data / "datalist.json").is_file():
         write_dataset(name, data, cases=cases or _CASES.get(name, 8), seed=seed, spacing=spacing)
     trained = _TRAININGS.get(name, _one_stage)(name, data, folder, seed)
-    unseen = {"dataset_dir": data, "section": "testing", "tta": trained.tta, "checkpoint": folder / "models" / "model.pt"}
+    unseen = {
+        "dataset_dir": data,
+        "section": "testing",
+        "tta": trained.tta,
+        "checkpoint": folder / "models" / "model.pt",
+    }
     run_bundle(name, ["inference", *trained.overlays], unseen | {"output_dir": folder / "prediction"})
     _report(name, folder, trained, time.perf_counter() - started)
 

@@ -210,9 +210,7 @@ def _two_of(m: list[Tensor], out: list[Tensor]) -> None:
 def _gathered_adjoint(read: ChunkAccess, size: Size, chunk: Chunk, channels: int, scratch: _Scratch) -> Tensor:
     """A g Aᵀ of all tiles: 16 x tiles x C'."""
     r = size.dilation
-    map_ = scratch.map(
-        chunk.count, chunk.end_row - chunk.first_row, size.tile_columns * size.tile, channels
-    )
+    map_ = scratch.map(chunk.count, chunk.end_row - chunk.first_row, size.tile_columns * size.tile, channels)
     rows = slice(chunk.first_row, min(chunk.end_row, size.height))
     map_[:, rows.stop - rows.start :].zero_()
     map_[:, :, size.width :].zero_()

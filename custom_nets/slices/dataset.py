@@ -56,7 +56,7 @@ class SliceWindows(Dataset):
         self.num_slices = num_slices
         self.seed = seed
         self.epoch = 0
-        depths = [volume["image"].shape[1] for volume in self.volumes]
+        depths = [self.volumes[case]["image"].shape[1] for case in range(len(self.volumes))]
         self.slices = [(case, index) for case, depth in enumerate(depths) for index in range(depth)]
 
     def __len__(self) -> int:

@@ -33,7 +33,7 @@ class SliceStackInferer(Inferer):
     """Label every slice of a volume from itself and its neighbours; each slice is encoded once.
 
     A volume is turned so that its slices come first, prepared slice by slice as in training, labelled ``batch_size``
-    slices at a time, and turned back. Beyond the scan and its label map, memory does not grow with the number of slices.
+    slices at a time, and turned back. Beyond scan and label map, memory does not grow with the number of slices.
 
     Args:
         roi_size: rows and columns of the network's input.
@@ -106,7 +106,8 @@ class SliceStackInferer(Inferer):
         """
         network = bare(network)
         volumes = [self._labelled(volume, network) for volume in inputs]
-        result = convert_to_dst_type(torch.stack(volumes), inputs, dtype=volumes[0].dtype)[0]
+        labels = torch.stack([volume.as_tensor() for volume in volumes])
+        result: Any = convert_to_dst_type(labels, inputs, dtype=labels.dtype)[0]
         if self.resize_back == "none" and isinstance(inputs, MetaTensor):
             affines = torch.stack([volume.affine for volume in volumes])
             result.affine = affines if inputs.affine.ndim == 3 else affines[0]

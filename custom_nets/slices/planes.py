@@ -84,4 +84,5 @@ class SlicesFirstd(MapTransform):
 
 def turned(volume: MetaTensor, codes: str) -> MetaTensor:
     """Flip and permute the three axes of C x X x Y x Z so that they run to ``codes``; the affine follows."""
-    return Orientation(axcodes=codes, labels=None)(volume)
+    orient: Any = Orientation(axcodes=codes, labels=None)
+    return orient(volume)

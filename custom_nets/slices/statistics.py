@@ -19,6 +19,7 @@ from custom_nets.errors import InputError
 from custom_nets.slices.planes import axis_codes, check_plane
 from custom_nets.slices.preparation import SlicePreparation
 
+
 @dataclass(frozen=True)
 class IntensityStatistics:
     """What was measured of a data set.
