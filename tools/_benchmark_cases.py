@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from custom_nets.blocks.slice_attention import RSABlock
 from custom_nets.checkpoints import from_official
 from custom_nets.nets.rsanet import RSANet
+from custom_nets.nets.s2anet import S2aNet
 from custom_nets.nets.zoom_resunet import ZoomResUNet
+from custom_nets.slices.stack import stack_logits
 from tests.recipe import filled
 from tests.reference import rsanet as plain_rsanet
+from tests.reference import s2anet as plain_s2anet
 from tests.reference import zoom_resunet as plain_zoom_resunet
 
 Pair = tuple[nn.Module, nn.Module]
@@ -33,7 +37,7 @@ class Case:
     Attributes:
         subject: what is compared, for the table.
         build: makes both modules with the same weights, in eval mode.
-        shape: of the input, N x C x D x H x W, at least 8 voxels an axis.
+        shape: of the input, N x C x (D x) H x W, at least 16 voxels an axis.
         goal: largest ratio ours / plain that is aimed at.
         measured: one of `MEASURED`; memory is the peak of the call's own, a training step is forward and backward with
             gradients by all parameters.
@@ -120,5 +124,65 @@ def _zoom_resunet() -> list[Case]:
     ]
 
 
+class _Stack(nn.Module):
+    """Logits of a whole stack of slices, N x 1 x H x W, slice by slice as `SliceStackInferer` gets them."""
+
+    def __init__(self, network: S2aNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, slices: Tensor) -> Tensor:
+        logits = stack_logits(
+            self.network, lambda low, high: slices[low:high], len(slices), self.network.num_slices, batch_size=1
+        )
+        return torch.cat(list(logits))
+
+
+class _PlainStack(nn.Module):
+    """The same window by window, each slice encoded in every window."""
+
+    def __init__(self, network: plain_s2anet.S2aNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, slices: Tensor) -> Tensor:
+        return plain_s2anet.volume_logits(self.network, slices[:, 0], self.network.nslices)
+
+
+def _s2anet_network(slices: int = 3) -> tuple[S2aNet, plain_s2anet.S2aNet]:
+    plain = plain_s2anet.S2aNet(nslices=slices)
+    filled(plain)
+    ours = S2aNet(num_slices=slices, dropout=0.0)
+    told = {"slice_order": "ascending"} if slices == 3 else {}
+    ours.load_state_dict(from_official("s2anet", plain.state_dict(), **told))
+    return ours.eval(), plain
+
+
+def _s2anet_stack(slices: int) -> Pair:
+    ours, plain = _s2anet_network(slices)
+    return _Stack(ours), _PlainStack(plain)
+
+
+def _s2anet_training() -> Pair:
+    """Both in train mode, each slice position with its own statistics; dropout off, which tells two runs apart."""
+    ours, plain = _s2anet_network()
+    for module in plain.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return ours.train(), plain.train()
+
+
+def _s2anet() -> list[Case]:
+    """A scan of 24 slices; a training step of the published batch of 3 at half its size, and of one window."""
+    return [
+        Case("whole volume of 24 slices, S = 3", lambda: _s2anet_stack(3), (24, 1, 192, 192), 0.7),
+        Case("whole volume of 24 slices, S = 5", lambda: _s2anet_stack(5), (24, 1, 192, 192), 0.62),
+        Case("network", _s2anet_training, (3, 3, 256, 256), 0.9, "training-step time"),
+        Case("network", _s2anet_training, (1, 3, 192, 192), 0.9, "training-step time"),
+        Case("network", _s2anet_training, (3, 3, 256, 256), 0.9, "training memory"),
+        Case("whole volume of 24 slices, S = 3", lambda: _s2anet_stack(3), (24, 1, 192, 192), 1.0, "inference memory"),
+    ]
+
+
 #: Bundle -> its cases.
-CASES: dict[str, Callable[[], list[Case]]] = {"rsanet": _rsanet, "zoom_resunet": _zoom_resunet}
+CASES: dict[str, Callable[[], list[Case]]] = {"rsanet": _rsanet, "s2anet": _s2anet, "zoom_resunet": _zoom_resunet}

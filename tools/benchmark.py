@@ -100,7 +100,7 @@ def peak_memory(name: str, index: int, side: int, threads: int) -> float:
     torch.set_num_threads(threads)
     case = _cases(name)[index]
     module, compute = case.build()[side], _call(case)
-    x, small = _input(case.shape), _input((*case.shape[:2], 8, 8, 8))
+    x, small = _input(case.shape), _input((*case.shape[:2], *[16] * (len(case.shape) - 2)))
     return peak_growth(lambda: compute(module, x), warm_up=lambda: compute(module, small))
 
 
