@@ -58,6 +58,7 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise InputError(f"{key} is {options[key]!r}: choose one of {', '.join(choices)}.")
     _check_shares(options)
     _check_sizes(options)
+    _check_mirrors(options)
     _check_device(options)
     if "connectivity" in options:
         neighbourhood(options["connectivity"])
@@ -119,6 +120,15 @@ def _check_sizes(options: Mapping[str, Any]) -> None:
     sizes = _numbers(spacing, 3) and all(_number(size) and size > 0 for size in spacing)
     if not sizes and spacing is not None and spacing is not False:
         raise InputError(f"spacing is {spacing!r}: give three sizes in mm, as [1,1,1], or False for the scans' own.")
+
+
+def _check_mirrors(options: Mapping[str, Any]) -> None:
+    for key in ("tta", "mirror_probability"):
+        if options.get("plane") == "sagittal" and options.get(key):
+            raise InputError(
+                f"{key} is {options[key]!r}, a mirroring of left and right, which sagittal slices do not show: "
+                f"give --{key} {type(options[key])(0)}."
+            )
 
 
 def _check_device(options: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from custom_nets.errors import InputError, stops_with_message
 from custom_nets.option_checks import check_options, require_writable
 from custom_nets.options import MEANINGS, WORKFLOWS
 from custom_nets.registry import bundle
-from custom_nets.running_config import built_network, require_known_keys, running_parser
+from custom_nets.running_config import built_network, require_buildable, require_known_keys, running_parser
 from custom_nets.training.run_state import read_run, resume_from
 
 
@@ -33,15 +33,17 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
     Args:
         name: of the bundle; its metadata names modalities and labels.
         options: the run's top-level keys, as the bundle's train.json hands them over. Called from a running
-            configuration, the check also sees all other keys, the network, and cases that a host put in.
+            configuration, the check also sees all other keys, the network, the loss, and cases that a host put in.
     """
     if idist.get_rank() != 0:
         return
     parser = running_parser()
     options = _checked(name, "train", parser, options)
     require_writable(ckpt_dir=options["ckpt_dir"], output_dir=options["output_dir"])
-    _check_weights(parser, options)
     modalities, labels = modalities_of(name, options["in_channels"]), labels_of(name, options)
+    _check_weights(parser, options)
+    if parser is not None:
+        require_buildable(parser, "loss")
     patch_size, spacing = _patch_of(options), options.get("spacing") or None
     given = {
         section: _given(parser, f"{group}::dataset::data")
@@ -77,8 +79,8 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
         raise InputError(
             f"{options['checkpoint']}: no such checkpoint; train first, or name one with --checkpoint FILE."
         )
-    _check_weights(parser, options)
     table = labels_of(name, options)
+    _check_weights(parser, options)
     labels = table if labelled else None
     modalities = modalities_of(name, options["in_channels"])
     given = _given(parser, "validate::dataset::data" if labelled else "dataset::data")

@@ -44,9 +44,7 @@ def built_network(parser: ConfigParser) -> nn.Module:
     try:
         return parser.get_parsed_content("network_def")
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = _first_cause(error)
         arguments = {key: value for key, value in given.items() if key != "_target_"}
         raise InputError(
             f"network_def {arguments} cannot be built: {str(cause).rstrip('.')}. "
@@ -54,6 +52,23 @@ def built_network(parser: ConfigParser) -> nn.Module:
         ) from error
     finally:
         parser.ref_resolver.remove_resolved_content("network_def")
+
+
+def require_buildable(parser: ConfigParser, id: str) -> None:
+    """Build a component for an examination, as :func:`built_network` the network.
+
+    Raises:
+        InputError: the component's own.
+    """
+    try:
+        parser.get_parsed_content(id)
+    except Exception as error:
+        cause = _first_cause(error)
+        if isinstance(cause, InputError):
+            raise cause from error
+        raise
+    finally:
+        parser.ref_resolver.remove_resolved_content(id)
 
 
 def require_known_keys(config: Mapping[str, Any], workflow: Path, overlays: Sequence[Path]) -> None:
@@ -85,6 +100,13 @@ def require_known_keys(config: Mapping[str, Any], workflow: Path, overlays: Sequ
         raise InputError(
             f"unknown option {', '.join(told)}: {workflow} has no such key, and nothing refers to it with '@'."
         )
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What MONAI's exceptions are wrapped around."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _values(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

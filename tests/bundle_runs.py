@@ -16,13 +16,33 @@ import nibabel
 import numpy as np
 import pytest
 from fire.parser import DefaultParseValue
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from custom_nets.errors import InputError
-from custom_nets.metrics import lesion_metrics, stroke_metrics
+from custom_nets.metrics import lesion_metrics, stroke_metrics, structure_metrics
+from custom_nets.metrics.structure_summary import case_means
 from custom_nets.registry import ROOT, Bundle, available
 
 BUNDLES = sorted(available())
+
+
+def structure_row(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """Means of a case over the structures of s2anet."""
+    rows = structure_metrics(prediction, reference, available()["s2anet"].labels, spacing)
+    return {key: value for key, value in case_means([{"case": "", **row} for row in rows])[0].items() if key != "case"}
+
+
+def bright_slices(image: np.ndarray, threshold: float) -> np.ndarray:
+    """Voxels above a threshold as s2anet scales them, each slice along the last axis by its own limits."""
+    low, high = (bound(image, axis=(0, 1), keepdims=True) for bound in (np.min, np.max))
+    scaled = np.floor(255 * (image - low) / np.maximum(high - low, 1))
+    return (scaled / 255 - 0.196) / 0.205 > threshold
+
+
+def bright_inside(image: np.ndarray, threshold: float) -> np.ndarray:
+    """Voxels above a threshold, z-scored within what is not 0."""
+    inside = image != 0
+    return inside & (image > image[inside].mean() + threshold * image[inside].std())
 
 
 @dataclass(frozen=True)
@@ -31,22 +51,31 @@ class Tiny:
 
     Attributes:
         options: of every workflow: a small network and patch.
+        training: options of a training besides.
+        shape: voxels of the scans.
+        spacing: their size.
         columns: of metrics.csv, beyond those of all bundles.
         deterministic_bfloat16: options with which bfloat16 on a CPU is bit-exact.
         key_metric: column of metrics.csv whose best value picks model.pt, and how: the largest or the smallest.
         steps: steps of the learning rate in an epoch of the two training cases.
-        every_voxel: options of a segmentation with which every voxel is seen, z-scored.
-        like_evaluation: options of a training that validates as an evaluation does.
+        every_voxel: options of a segmentation with which every voxel is seen as it is.
+        bright: of a scan so seen, the voxels above a threshold.
+        like_evaluation: options of a training that validates as an evaluation does, of which the evaluation takes those
+            that it has.
         row: computes a row of an evaluation's table from prediction, reference and spacing.
         bad_network: an option of the network, a value that it refuses, and what it says.
     """
 
     options: Mapping[str, Any]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, int, int] = (40, 44, 36)
+    spacing: tuple[float, float, float] = (1, 1, 1)
     columns: tuple[str, ...] = ()
     deterministic_bfloat16: Mapping[str, Any] = field(default_factory=dict)
     key_metric: tuple[str, Callable[[Iterable[float]], float]] = ("val_mean_dice", max)
     steps: int = 1
     every_voxel: Mapping[str, Any] = field(default_factory=dict)
+    bright: Callable[[np.ndarray, float], np.ndarray] = bright_inside
     like_evaluation: Mapping[str, Any] = field(default_factory=dict)
     row: Callable[..., Mapping[str, float]] = lesion_metrics
     bad_network: tuple[str, Any, str] = ("norm", "XX", "norm 'XX'")
@@ -56,9 +85,21 @@ class Tiny:
 TINY = {
     "rsanet": Tiny(
         {"filters": [8, 8, 16, 16, 32], "patch_size": [32, 32, 32]},
-        ("beta_attention_coronal", "beta_attention_sagittal", "beta_attention_axial"),
+        columns=("beta_attention_coronal", "beta_attention_sagittal", "beta_attention_axial"),
         # the weight gradient of a convolution over 2 x 2 x 2 voxels varies in oneDNN: 3 x 3 x 3 at the bottleneck
-        {"patch_size": [48, 48, 48]},
+        deterministic_bfloat16={"patch_size": [48, 48, 48]},
+    ),
+    "s2anet": Tiny(
+        {"feature_scale": 16, "patch_size": [32, 32]},
+        training={"batch_size": 8, "step_epochs": 2},
+        shape=(40, 44, 8),
+        spacing=(1, 1, 5),
+        key_metric=("val_mean_iou", max),
+        every_voxel={"windows": "sliding", "num_slices": 1},
+        like_evaluation={"windows": "sliding"},
+        bright=bright_slices,
+        row=structure_row,
+        bad_network=("up", "XX", "up 'XX'"),
     ),
     "zoom_resunet": Tiny(
         {"base_width": 4, "patch_size": [24, 24, 24]},
@@ -99,12 +140,18 @@ class Runs:
         assert self.bundle.folder is not None
         return self.bundle.folder / "configs" / f"{workflow}.json"
 
+    def keys(self, workflow: str) -> set[str]:
+        """The keys that a workflow of this bundle has."""
+        return set(ConfigParser.load_config_file(self.config(workflow)))
+
     def options(self, workflow: str, **changes: Any) -> dict[str, Any]:
         """Overrides for a quick run; a change to None of a key takes it out."""
         options = {"dataset_dir": str(self.data), "output_dir": str(self.eval), "device": "cpu", "amp": False}
-        options |= {"num_workers": 0, "pictures": 0, "spacing": False, "overlap": 0.25, **TINY[self.name].options}
+        options |= {"num_workers": 0, "pictures": 0, "overlap": 0.25, **TINY[self.name].options}
+        if "spacing" in self.keys(workflow):
+            options["spacing"] = False
         if workflow == "train":
-            options |= {"ckpt_dir": str(self.models), "epochs": 2, "val_interval": 1}
+            options |= {"ckpt_dir": str(self.models), "epochs": 2, "val_interval": 1, **TINY[self.name].training}
         else:
             options |= {"checkpoint": str(self.models / "model.pt")}
         return {**options, **{key.replace("__", "::"): value for key, value in changes.items()}}
@@ -163,24 +210,33 @@ def run_here(name: str, configs: Sequence[str], overrides: Mapping[str, Any], ru
 
 
 def make_data(folder: Path, bundle: Bundle) -> Path:
-    """Two cases to train, two to validate, one to test: a ball in 40 x 44 x 36 voxels with a blob or more a label."""
+    """Two cases to train, two to validate, one to test: a ball with a few blobs a label, on the bundle's small grid."""
     rng = np.random.default_rng(0)
+    tiny = TINY[bundle.name]
     sections: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "testing": []}
     folder.mkdir(parents=True, exist_ok=True)
     for number, section in enumerate(("training", "training", "validation", "validation", "testing")):
-        label = blobs(rng, tuple(bundle.labels))
+        label = blobs(rng, tuple(bundle.labels), tiny.shape, tiny.spacing)
         images = [f"case{number}_{modality}.nii.gz" for modality in bundle.modalities]
+        affine = np.diag([*tiny.spacing, 1])
         for name in images:
-            write(folder / name, scan(rng, label))
-        write(folder / f"case{number}_label.nii.gz", label)
+            write(folder / name, scan(rng, label, spacing=tiny.spacing), affine)
+        write(folder / f"case{number}_label.nii.gz", label, affine)
         sections[section].append({"image": images, "label": f"case{number}_label.nii.gz"})
     list_cases(folder, **sections)
     return folder
 
 
-def blobs(rng: np.random.Generator, labels: tuple[int, ...], shape: tuple[int, ...] = (40, 44, 36)) -> np.ndarray:
-    """Three blobs of each label near the centre."""
-    grid = np.indices(shape)
+def grid_in_mm(shape: tuple[int, ...], spacing: Sequence[float]) -> np.ndarray:
+    """Coordinates of all voxels: 3 x shape."""
+    return np.indices(shape) * np.reshape(spacing, (3, 1, 1, 1))
+
+
+def blobs(
+    rng: np.random.Generator, labels: tuple[int, ...], shape: tuple[int, ...], spacing: Sequence[float] = (1, 1, 1)
+) -> np.ndarray:
+    """Three blobs of each label near the centre of 40 mm."""
+    grid = grid_in_mm(shape, spacing)
     label = np.zeros(shape, np.uint8)
     for value in [value for value in labels if value] * 3:
         centre = rng.integers(12, 26, 3)
@@ -188,9 +244,11 @@ def blobs(rng: np.random.Generator, labels: tuple[int, ...], shape: tuple[int, .
     return label
 
 
-def scan(rng: np.random.Generator, label: np.ndarray, radius: int = 13) -> np.ndarray:
+def scan(
+    rng: np.random.Generator, label: np.ndarray, radius: int = 13, spacing: Sequence[float] = (1, 1, 1)
+) -> np.ndarray:
     """A noisy ball, brighter where there is a label, in nothing: it is cropped to one window."""
-    inside = ((np.indices(label.shape) - 19) ** 2).sum(0) < radius**2
+    inside = ((grid_in_mm(label.shape, spacing) - 19) ** 2).sum(0) < radius**2
     return (inside * (300 + 50 * rng.normal(size=label.shape) + 400.0 * label)).astype(np.int16)
 
 

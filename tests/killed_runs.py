@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from ignite.engine import Events
 
+from custom_nets.training import records
 from tests.bundle_runs import Runs
 
 
@@ -64,6 +65,7 @@ def start(moment: str, bundle: str, data: str, folder: str, options: dict[str, A
     """Fork a training that kills itself; return how it ended."""
     process = os.fork()
     if process == 0:
+        records.learning_curves = lambda *paths: paths[-1]  # half the time of such an epoch
         workflow = Runs(bundle, Path(data), Path(folder)).workflow(**options)
         workflow.initialize()
         parsed = workflow.parser.get_parsed_content

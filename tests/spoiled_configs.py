@@ -15,7 +15,7 @@ from custom_nets.registry import ROOT
 
 Spoil = Callable[[Path], None]
 CARD = "# A card\n\n<!-- calls -->\n<!-- /calls -->\n\n<!-- options -->\n<!-- /options -->\n"
-_GONE = object()
+GONE = object()
 
 
 def copied(target: Path, bundle: str = "rsanet") -> Path:
@@ -40,7 +40,7 @@ def put(config: str, name: str, value: Any) -> Spoil:
         *parents, last = name.split("::") if name.split("::")[0] in content else [name]
         for key in parents:
             inside = inside[int(key) if isinstance(inside, list) else key]
-        if value is _GONE:
+        if value is GONE:
             del inside[last]
         elif isinstance(inside, list):
             inside[int(last)] = value
@@ -70,7 +70,7 @@ def write(file: str, text: str) -> Spoil:
     return lambda folder: (folder / file).write_text(text) and None
 
 
-_FORMAT = "network_data_format"
+FORMAT = "network_data_format"
 #: Rule, what spoils a sound bundle, and the beginning of the line that must come out.
 SPOILED: list[tuple[str, Spoil, str]] = [
     ("files_are_there", drop("LICENSE"), "rsanet/LICENSE: file: is missing"),
@@ -95,7 +95,7 @@ SPOILED: list[tuple[str, Spoil, str]] = [
     ),
     ("logging_is_plain", write("configs/logging.conf", "no section"), "rsanet/logging.conf: file: cannot be read"),
     # metadata
-    ("metadata_follows_the_schema", put("metadata", "copyright", _GONE), "rsanet/metadata: file: 'copyright' is"),
+    ("metadata_follows_the_schema", put("metadata", "copyright", GONE), "rsanet/metadata: file: 'copyright' is"),
     ("metadata_follows_the_schema", put("metadata", "references", "one"), "rsanet/metadata: references: 'one' is not"),
     ("metadata_follows_the_schema", put("metadata", "schema", "x/2022.json"), "rsanet/metadata: schema: is another"),
     ("metadata_names_the_folder", put("metadata", "bundle", "other"), "rsanet/metadata: bundle: is 'other'"),
@@ -110,12 +110,12 @@ SPOILED: list[tuple[str, Spoil, str]] = [
     ),
     (
         "channels_are_the_networks",
-        put("metadata", f"{_FORMAT}::outputs::pred::num_channels", 3),
+        put("metadata", f"{FORMAT}::outputs::pred::num_channels", 3),
         "rsanet/metadata: outputs::pred::channel_def: names 2 of 3",
     ),
     (
         "channels_are_the_networks",
-        put("metadata", f"{_FORMAT}::inputs::image::num_channels", 4),
+        put("metadata", f"{FORMAT}::inputs::image::num_channels", 4),
         "rsanet/evaluate: network_def::in_channels: is 3, metadata has 4",
     ),
     (
@@ -125,17 +125,17 @@ SPOILED: list[tuple[str, Spoil, str]] = [
     ),
     (
         "labels_are_numbered_and_named",
-        put("metadata", f"{_FORMAT}::outputs::pred::channel_def", {"0": "nothing", "1": "lesion"}),
+        put("metadata", f"{FORMAT}::outputs::pred::channel_def", {"0": "nothing", "1": "lesion"}),
         "rsanet/metadata: outputs::pred::channel_def::0: is 'nothing'",
     ),
     (
         "labels_are_numbered_and_named",
-        put("metadata", f"{_FORMAT}::inputs::image::channel_def", {"0": "T1", "1": "T2", "3": "FLAIR"}),
+        put("metadata", f"{FORMAT}::inputs::image::channel_def", {"0": "T1", "1": "T2", "3": "FLAIR"}),
         "rsanet/metadata: inputs::image::channel_def: is not numbered",
     ),
     (
         "labels_are_numbered_and_named",
-        put("metadata", f"{_FORMAT}::inputs::image::channel_def", {"0": "T1", "1": "T1", "2": "FLAIR"}),
+        put("metadata", f"{FORMAT}::inputs::image::channel_def", {"0": "T1", "1": "T1", "2": "FLAIR"}),
         "rsanet/metadata: inputs::image::channel_def: has keys",
     ),
     (
@@ -237,11 +237,11 @@ SPOILED: list[tuple[str, Spoil, str]] = [
         put("multi_gpu_train", "train::dataloader::sampler", None),
         "rsanet/multi_gpu_train: train::sampler: nothing uses it",
     ),
-    ("promised_keys_are_there", put("train", "resume", _GONE), "rsanet/train: resume: is missing"),
-    ("promised_keys_are_there", put("inference", "tta", _GONE), "rsanet/inference: tta: is missing"),
-    ("promised_keys_are_there", put("inference", "network_def", _GONE), "rsanet/inference: network_def: is missing"),
-    ("promised_keys_are_there", put("train", "train::inferer", _GONE), "rsanet/train: train::inferer: is missing"),
-    ("runs_by_both_names", put("train", "training", _GONE), "rsanet/train: training: is no list"),
+    ("promised_keys_are_there", put("train", "resume", GONE), "rsanet/train: resume: is missing"),
+    ("promised_keys_are_there", put("inference", "tta", GONE), "rsanet/inference: tta: is missing"),
+    ("promised_keys_are_there", put("inference", "network_def", GONE), "rsanet/inference: network_def: is missing"),
+    ("promised_keys_are_there", put("train", "train::inferer", GONE), "rsanet/train: train::inferer: is missing"),
+    ("runs_by_both_names", put("train", "training", GONE), "rsanet/train: training: is no list"),
     ("runs_by_both_names", put("inference", "run", "$@evaluator.run()"), "rsanet/inference: run: is no list"),
     ("runs_by_both_names", put("evaluate", "evaluating", ["$1"]), "rsanet/evaluate: evaluating: differs from 'run'"),
     ("runs_by_both_names", put("multi_gpu_train", "training", ["$1"]), "rsanet/multi_gpu_train: training: differs"),
@@ -252,7 +252,7 @@ SPOILED: list[tuple[str, Spoil, str]] = [
     ),
     (
         "initialize_finds_the_code",
-        put("inference", "initialize", _GONE),
+        put("inference", "initialize", GONE),
         "rsanet/inference: initialize: does not",
     ),
     ("options_are_checked", put("train", "options", "none"), "rsanet/train: options: is no mapping"),
@@ -262,7 +262,7 @@ SPOILED: list[tuple[str, Spoil, str]] = [
         "rsanet/train: options::epoch: there is",
     ),
     ("options_are_checked", put("train", "options::seed", "@epochs"), "rsanet/train: options::seed: is '@epochs'"),
-    ("options_are_checked", put("train", "options::amp", _GONE), "rsanet/train: options::amp: is missing"),
+    ("options_are_checked", put("train", "options::amp", GONE), "rsanet/train: options::amp: is missing"),
     ("options_are_explained", put("train", "forgotten", 1), "rsanet/train: forgotten: has no meaning"),
     ("settings_are_options", put("demo", "epoch", 3), "rsanet/demo: epoch: no workflow has that option"),
     ("settings_are_options", put("demo", "device", "$exit()"), "rsanet/demo: device: is '$exit()'"),
@@ -288,7 +288,7 @@ SPOILED: list[tuple[str, Spoil, str]] = [
         "rsanet/inference: preprocessing::transforms::4: 'Spacingd' is not used",
     ),
     ("arguments_exist", put("train", "loss::smoth", 1), "rsanet/train: loss::smoth: 'DiceCELoss' has no such"),
-    ("arguments_exist", put("train", "records::output_dir", _GONE), "rsanet/train: records: "),
+    ("arguments_exist", put("train", "records::output_dir", GONE), "rsanet/train: records: "),
     (
         "arguments_exist",
         put("train", "network_def::channels", 3),
@@ -362,7 +362,7 @@ SPOILED_STAGES: list[tuple[str, Spoil, str]] = [
     ("paths_are_relative", put("zoom_out", "ckpt_dir", "/models"), "zoom_resunet/zoom_out: ckpt_dir: is the absolute"),
     ("references_exist", put("zoom_out", "pretrained", "@start"), "zoom_resunet/zoom_out: pretrained: refers to"),
     # without one it is settings for any workflow, which hold plain values
-    ("settings_are_options", put("zoom_out", "ckpt_dir", _GONE), "zoom_resunet/zoom_out: output_dir: is "),
+    ("settings_are_options", put("zoom_out", "ckpt_dir", GONE), "zoom_resunet/zoom_out: output_dir: is "),
     ("settings_are_options", put("demo_zoom_out", "epoch", 5), "zoom_resunet/demo_zoom_out: epoch: no workflow"),
     # the evaluation has another key metric where a loss chose the model, and only there
     (
@@ -373,12 +373,12 @@ SPOILED_STAGES: list[tuple[str, Spoil, str]] = [
     # a sigmoid tells two labels apart, not three
     (
         "channels_are_the_networks",
-        put("metadata", f"{_FORMAT}::outputs::pred::channel_def", {"0": "background", "1": "lesion", "2": "scar"}),
+        put("metadata", f"{FORMAT}::outputs::pred::channel_def", {"0": "background", "1": "lesion", "2": "scar"}),
         "zoom_resunet/metadata: outputs::pred::channel_def: names 3 of 1",
     ),
     (
         "channels_are_the_networks",
-        put("metadata", f"{_FORMAT}::inputs::image::channel_def", {"0": "T1", "1": "T2"}),
+        put("metadata", f"{FORMAT}::inputs::image::channel_def", {"0": "T1", "1": "T2"}),
         "zoom_resunet/metadata: inputs::image::channel_def: names 2 of 1",
     ),
     # a default may be that of a later stage, not any other

@@ -15,6 +15,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from custom_nets.options import MEANINGS
 from tests.bundle_runs import TINY, Runs, list_cases, monai, write
 
 Change = Callable[[Runs], dict[str, Any] | None]
@@ -39,7 +40,7 @@ def first_image(runs: Runs) -> Path:
     return runs.data / f"case0_{runs.bundle.modalities[0]}.nii.gz"
 
 
-def tested_image(runs: Runs) -> Path:
+def image_to_segment(runs: Runs) -> Path:
     return runs.data / f"case4_{runs.bundle.modalities[0]}.nii.gz"
 
 
@@ -96,6 +97,10 @@ def network_option(runs: Runs) -> dict[str, Any]:
     return {f"network_def__{key}": value}
 
 
+def patch_of_another_dimension(runs: Runs) -> dict[str, Any]:
+    return {"patch_size": [32] * (5 - len(TINY[runs.name].options["patch_size"]))}
+
+
 def nan(voxels: np.ndarray) -> None:
     voxels[3, 4, 5] = np.nan
 
@@ -122,8 +127,8 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     "amp maybe": (option(amp="maybe"), ("amp is 'maybe'", "True or False")),
     "amp_dtype unknown": (option(amp_dtype="float8"), ("amp_dtype is 'float8'", "bfloat16")),
     "float16 on a CPU": (option(amp=True, amp_dtype="float16"), ("amp_dtype is 'float16'", "use bfloat16")),
-    "patch_size of two": (option(patch_size=[32, 32]), ("patch_size is [32, 32]", "three whole numbers")),
-    "patch_size a number": (option(patch_size=32), ("patch_size is 32", "[96,96,96]")),
+    "patch_size of another dimension": (patch_of_another_dimension, ("patch_size is [32, 32", "give ", "as [")),
+    "patch_size a number": (option(patch_size=32), ("patch_size is 32", "give ", "as [")),
     "spacing 0": (option(spacing=[1, 0, 1]), ("spacing is [1, 0, 1]", "in mm")),
     "spacing one number": (option(spacing=0), ("spacing is 0", "three sizes")),
     "overlap 1.5": (option(overlap=1.5), ("overlap is 1.5", "from 0")),
@@ -164,7 +169,7 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     "file missing": (lambda runs: first_image(runs).unlink(), ("case0", "does not exist", "correct the path")),
     "file truncated": (truncated, ("case0", "truncated", "download it again")),
     "NaN voxels": (rewritten(first_image, nan), ("case0", "1 NaN or infinite voxels", "replace them")),
-    "other shape": (rewritten(label, lambda v: v[:-1]), ("case2_label", "(39, 44, 36)", "resample it")),
+    "other shape": (rewritten(label, lambda v: v[:-1]), ("case2_label", "(39, 44, ", "resample it")),
     "other affine": (
         rewritten(label, lambda v: None, np.diag([1, 1, 2, 1])),
         ("case2_label", "affine differs", "resample it"),
@@ -183,12 +188,17 @@ def spoilt(runs: Runs) -> Runs:
     return Runs(runs.name, data, runs.folder)
 
 
+def of_other_bundles(runs: Runs, workflow: str, changes: dict[str, Any]) -> list[str]:
+    """What is said of options that only other bundles, or other workflows, have."""
+    return [f"'{key}' ({changes[key]!r})" for key in changes if key in MEANINGS and key not in runs.keys(workflow)]
+
+
 @pytest.mark.parametrize("kind", BAD)
 def test_refused_before_anything_is_written(spoilt: Runs, kind: str) -> None:
     build, fragments = BAD[kind]
     changes = build(spoilt) or {}
     message = spoilt.refusal(**changes)
-    for fragment in fragments:
+    for fragment in of_other_bundles(spoilt, "train", changes) or fragments:
         assert fragment in message
     assert [path.name for path in spoilt.models.iterdir()] == ["model.pt"]
     assert (spoilt.models / "model.pt").read_bytes() == b"the earlier run's"
@@ -220,7 +230,7 @@ BAD_SEGMENTING: dict[str, tuple[Change, tuple[str, ...]]] = {
     ),
     "dataset_dir missing": (option(dataset_dir="gone"), ("dataset_dir 'gone'", "tools.demo_data")),
     "one file too many": (listed(lambda c: one_image_more(c, "testing")), ("case4", "image file", "give")),
-    "NaN voxels": (rewritten(tested_image, nan), ("case4", "1 NaN or infinite voxels", "replace them")),
+    "NaN voxels": (rewritten(image_to_segment, nan), ("case4", "1 NaN or infinite voxels", "replace them")),
 }
 
 
@@ -230,17 +240,17 @@ def test_refused_before_segmenting(trained: Runs, spoilt: Runs, workflow: str, k
     build, fragments = BAD_SEGMENTING[kind]
     changes = {"checkpoint": str(trained.models / "model.pt"), "section": "testing", **(build(spoilt) or {})}
     message = spoilt.refusal(workflow, **changes)
-    for fragment in fragments:
+    for fragment in of_other_bundles(spoilt, workflow, changes) or fragments:
         assert fragment in message
     assert not spoilt.eval.exists()
 
 
 def test_a_key_of_ones_own_may_be_referred_to(spoilt: Runs) -> None:
     """Overlays of users add keys: one that something refers to is no misspelt option."""
-    spoilt.workflow(my_patch=[32, 32, 32], patch_size="@my_patch").initialize()
-    spoilt.workflow(my={"patch": [32, 32, 32]}, patch_size="@my::patch").initialize()
-    message = spoilt.refusal(my_patch=[32, 32, 32])
-    assert "unknown option 'my_patch' ([32, 32, 32])" in message
+    patch = TINY[spoilt.name].options["patch_size"]
+    spoilt.workflow(my_patch=patch, patch_size="@my_patch").initialize()
+    spoilt.workflow(my={"patch": patch}, patch_size="@my::patch").initialize()
+    assert f"unknown option 'my_patch' ({patch})" in spoilt.refusal(my_patch=patch)
 
 
 def test_an_overlay_for_all_workflows_brings_keys_of_others(trained: Runs, spoilt: Runs) -> None:

@@ -18,9 +18,10 @@ from custom_nets.config_linter.metadata_rules import SCHEMA
 from custom_nets.options import WORKFLOWS
 from custom_nets.phantoms import write_dataset
 from custom_nets.registry import ROOT, available
+from tests.bundle_runs import TINY
 
 NAMES = list(available())
-CPU: dict[str, Any] = {"device": "cpu", "amp": False, "num_workers": 0, "spacing": None, "patch_size": [32, 32, 32]}
+CPU: dict[str, Any] = {"device": "cpu", "amp": False, "num_workers": 0}
 
 
 def configs(name: str, *files: str) -> list[str]:
@@ -51,6 +52,7 @@ def test_every_property_that_monai_asks_for_is_there(
 ) -> None:
     name, folder = prepared
     overrides = {**CPU, "dataset_dir": str(folder / "data"), "output_dir": str(tmp_path / "eval")}
+    overrides["patch_size"] = TINY[name].options["patch_size"]
     if files == ["train"]:
         overrides["ckpt_dir"] = str(tmp_path / "models")
     else:
@@ -122,7 +124,8 @@ def test_the_network_is_exported_to_torchscript_by_scripting(prepared: tuple[str
         config_file=inference,
     )
     network = network_of(name).eval()
-    channels = len(available()[name].modalities)
-    volume = torch.rand(1, channels, 32, 32, 32, generator=torch.Generator().manual_seed(1))
+    image_format = ConfigParser.load_config_file(metadata)["network_data_format"]["inputs"]["image"]
+    size = [32] * len(image_format["spatial_shape"])
+    volume = torch.rand(1, image_format["num_channels"], *size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.load(str(exported))(volume), network(volume), rtol=1e-4, atol=1e-5)

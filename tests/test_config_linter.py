@@ -9,7 +9,10 @@ from custom_nets.config_linter import BUNDLE_RULES, CONFIG_RULES, lint, read_bun
 from custom_nets.config_linter.allowed_calls import ALLOWED, calls_of
 from custom_nets.config_linter.folder_rules import write_card
 from custom_nets.registry import ROOT, available
-from tests.spoiled_configs import CARD, SPOILED, SPOILED_STAGES, Spoil, copied
+from tests.spoiled_configs import CARD, GONE, SPOILED, SPOILED_STAGES, Spoil, copied, put
+from tests.spoiled_slice_configs import SPOILED_SLICES
+
+_ALL = [*SPOILED, *SPOILED_STAGES, *SPOILED_SLICES]
 
 
 @pytest.mark.parametrize("name", available())
@@ -17,14 +20,12 @@ def test_the_bundles_are_clean(name: str) -> None:
     assert list(map(str, lint(ROOT / "bundles" / name))) == []
 
 
-@pytest.mark.parametrize("name", ["rsanet", "zoom_resunet"])
+@pytest.mark.parametrize("name", available())
 def test_the_copy_is_clean_before_it_is_spoiled(name: str, tmp_path: Path) -> None:
     assert list(map(str, lint(copied(tmp_path, name)))) == []
 
 
-@pytest.mark.parametrize(
-    ("rule", "spoil", "line"), [*SPOILED, *SPOILED_STAGES], ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("rule", "spoil", "line"), _ALL, ids=lambda value: value if isinstance(value, str) else "")
 def test_what_is_spoiled_is_reported_by_its_rule(rule: str, spoil: Spoil, line: str, tmp_path: Path) -> None:
     folder = copied(tmp_path, line.partition("/")[0])
     spoil(folder)
@@ -37,9 +38,27 @@ def test_what_is_spoiled_is_reported_by_its_rule(rule: str, spoil: Spoil, line: 
     assert {str(finding) for finding in found} <= {str(finding) for finding in lint(folder)}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("train", "network_def::num_slices", GONE),  # the network's own default, 3
+        put("evaluate", "validate::key_metric::mean_dice::surface", False),  # as the training
+        put("train", "validate::key_metric", "$chosen_first(@validate::metrics, 'mean_dice')"),
+        put("inference", "inferer::inferer::resize_back", "probabilities"),
+        put("train", "inferer::inferer::progress", True),
+    ],
+)
+def test_what_may_differ_in_a_bundle_of_slices_is_no_drift(change: Spoil, tmp_path: Path) -> None:
+    folder = copied(tmp_path, "s2anet")
+    change(folder)
+    bundle = read_bundle(folder)
+    rules = ("channels_are_the_networks", "inferers_agree", "key_metrics_agree", "image_preprocessing_agrees")
+    assert [str(found) for one in BUNDLE_RULES if one.__name__ in rules for found in one(bundle)] == []
+
+
 def test_every_rule_is_tested_and_says_what_it_wants() -> None:
     rules = [*BUNDLE_RULES, *CONFIG_RULES]
-    assert {rule.__name__ for rule in rules} == {rule for rule, _, _ in SPOILED}
+    assert {rule.__name__ for rule in rules} == {rule for rule, _, _ in _ALL}
     assert all(rule.__doc__ and len(rule.__doc__.strip().splitlines()) == 1 for rule in rules)
 
 

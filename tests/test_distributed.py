@@ -39,7 +39,8 @@ def with_validation(runs: Runs, choose: Callable[[dict[str, Any]], Any]) -> Runs
 def test_two_processes_agree(runs: Runs) -> None:
     """With three validation cases, which two processes cannot share evenly: none may count twice."""
     runs = with_validation(runs, lambda content: content["validation"] + content["testing"])
-    ended = train(runs, epochs=2, **TINY[runs.name].like_evaluation)
+    like_evaluation = TINY[runs.name].like_evaluation
+    ended = train(runs, epochs=2, **like_evaluation)
     assert ended.returncode == 0, ended.stderr
     told = re.findall(r"process (\d), epoch (\d): (val_[^\n]*)", ended.stdout + ended.stderr)
     scores = {(process, epoch): score for process, epoch, score in told}
@@ -52,7 +53,8 @@ def test_two_processes_agree(runs: Runs) -> None:
     with (runs.eval / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    evaluation = runs.run("evaluate").parser.get_parsed_content("validate::evaluator")
+    shared = {key: value for key, value in like_evaluation.items() if key in runs.keys("evaluate")}
+    evaluation = runs.run("evaluate", **shared).parser.get_parsed_content("validate::evaluator")
     alone = evaluation.state.metrics["mean_dice"]
     column, best_of = TINY[runs.name].key_metric
     chosen = min(rows, key=lambda row: abs(float(row[column]) - best_of(float(row[column]) for row in rows)))

@@ -79,7 +79,7 @@ def test_output_has_the_grid_of_the_input(segmented: Runs) -> None:
 
 
 class BrightVoxels(nn.Module):
-    """In the place of a bundle's network: class 1 where the last modality, z-scored, exceeds a threshold.
+    """In the place of a bundle's network: class 1 where the last modality, as the network sees it, is bright.
 
     Of one channel, it is the logit of class 1.
     """
@@ -90,7 +90,7 @@ class BrightVoxels(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        bright = 20 * (image[:, -1] - self.threshold)
+        bright = 200 * (image[:, -1] - self.threshold)  # steep: half of it wins where tta exchanges left and right
         if self.out_channels == 1:
             return bright[:, None]
         rest = [torch.full_like(bright, -99.0)] * (self.out_channels - 2)
@@ -113,11 +113,9 @@ def test_output_lies_voxel_for_voxel_on_the_scan(scans: Runs, tmp_path: Path, tt
     )
     for file, image in found.items():
         last = nibabel.load(scans.data / Path(file).parent / f"{scans.bundle.modalities[-1]}.nii.gz")
-        scan_ = voxels(last).astype(np.float64)
-        inside = scan_ != 0
-        bright = inside & (scan_ > scan_[inside].mean() + 1.5 * scan_[inside].std())
-        assert 100 < bright.sum() < 3000
-        np.testing.assert_array_equal(voxels(image), bright)
+        bright = TINY[scans.name].bright(voxels(last).astype(np.float64), 1.5)
+        assert 100 < bright.sum() < bright.size // 4
+        np.testing.assert_array_equal(voxels(image) != 0, bright)
 
 
 def test_pictures_do_not_collide(segmented: Runs) -> None:
@@ -130,8 +128,9 @@ def test_test_time_augmentation(scans: Runs, segmented: Runs, tmp_path: Path) ->
     plain, averaged = results(segmented), results(segment(scans, tmp_path, tta=True))
     assert list(plain) == list(averaged)
     assert any((voxels(plain[file]) != voxels(averaged[file])).any() for file in plain)
-    again = results(segment(scans, tmp_path / "again", tta=True, flips=[[]]))
-    assert all((voxels(plain[file]) == voxels(again[file])).all() for file in plain)
+    if "flips" in scans.keys("inference"):
+        again = results(segment(scans, tmp_path / "again", tta=True, flips=[[]]))
+        assert all((voxels(plain[file]) == voxels(again[file])).all() for file in plain)
 
 
 def test_one_4d_file_is_the_list_of_its_channels(scans: Runs, segmented: Runs, tmp_path: Path) -> None:
@@ -158,6 +157,8 @@ def test_volume_smaller_than_the_patch(scans: Runs, tmp_path: Path) -> None:
 
 
 def test_resampled_and_cropped_results_return_to_the_scan(scans: Runs, tmp_path: Path) -> None:
+    if "spacing" not in scans.keys("inference"):
+        pytest.skip("it resamples no volume")
     found = results(segment(scans, tmp_path, spacing=[1.5, 1.0, 2.0]))
     for file, image in found.items():
         original = nibabel.load(scans.data / file.replace("_seg", ""))
@@ -187,7 +188,7 @@ def test_images_outside_of_the_folder_are_refused(scans: Runs, tmp_path: Path) -
 def test_evaluation_scores_what_inference_writes(scans: Runs, tmp_path: Path) -> None:
     """The tables are those of the label maps on disk, computed here from the files."""
     predicted = segment(scans, tmp_path / "predicted", section="validation")
-    evaluated = segment(scans, tmp_path / "evaluated", workflow="evaluate", pictures=2)
+    evaluated = segment(scans, tmp_path / "evaluated", workflow="evaluate", pictures=1)
     with (evaluated.eval / "metrics_per_case.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     name = first_name(scans)
@@ -203,7 +204,7 @@ def test_evaluation_scores_what_inference_writes(scans: Runs, tmp_path: Path) ->
     summary = json.loads((evaluated.eval / "metrics_summary.json").read_text())
     assert summary["metrics"]["dice"]["mean"] == pytest.approx(np.mean([row["dice"] for row in expected]))
     assert 0 < summary["metrics"]["dice"]["mean"] < 1
-    assert len(list(evaluated.eval.glob("*.png"))) == 2
+    assert len(list(evaluated.eval.glob("patient*.png"))) == 1
 
 
 def test_another_number_of_modalities_trains_and_infers(trained: Runs, runs: Runs) -> None:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.inferers import SimpleInferer, SlidingWindowInferer
+from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from torch import Tensor, nn
 
 from custom_nets.errors import InputError
@@ -63,6 +65,29 @@ def test_arguments_reach_the_network() -> None:
 
     result = MixedPrecisionInferer(SimpleInferer(), enabled=False)(IMAGE, scaled, 2.0, shift=1.0)
     torch.testing.assert_close(result, 2 * IMAGE + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.bool])
+def test_label_maps_come_back_as_they_are(dtype: torch.dtype) -> None:
+    labels = (IMAGE > 0).to(dtype)
+    found = MixedPrecisionInferer(SimpleInferer())(IMAGE, lambda _windows: labels)
+    assert found.dtype == dtype and torch.equal(found, labels)
+
+
+class Asking(Inferer):
+    """Uses more of a network than its call, as an inferer of slices does."""
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
+        assert network.convolution.out_channels == 1 and not hasattr(network, "encode")
+        assert getattr(network, "encodes_once", None) is None
+        return network(inputs)
+
+
+def test_an_inferer_finds_what_the_network_has_and_no_more() -> None:
+    network = Spy()
+    result = MixedPrecisionInferer(Asking(), enabled=False)(MetaTensor(IMAGE), network)
+    assert network.given == [Tensor]
+    torch.testing.assert_close(torch.as_tensor(result), network.convolution(IMAGE))
 
 
 def test_precisions_are_named() -> None:

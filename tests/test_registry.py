@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from custom_nets.errors import InputError
-from custom_nets.registry import PLANNED, ROOT, available, bundle, bundles
+from custom_nets.registry import PLANNED, ROOT, _read, available, bundle, bundles
 
 
 def test_every_bundle_is_listed_once_the_planned_ones_last() -> None:
@@ -26,7 +26,8 @@ def test_modalities_and_labels_are_the_metadatas(name: str) -> None:
     assert entry.folder == ROOT / "bundles" / name
     metadata = json.loads((entry.folder / "configs" / "metadata.json").read_text())
     data_format = metadata["network_data_format"]
-    assert list(entry.modalities) == list(data_format["inputs"]["image"]["channel_def"].values())
+    channels = data_format["inputs"]["image"]["channel_def"].values()
+    assert list(entry.modalities) == list(dict.fromkeys(channel.partition(", slice ")[0] for channel in channels))
     assert {str(key): value for key, value in entry.labels.items()} == data_format["outputs"]["pred"]["channel_def"]
     assert entry.version == metadata["version"]
 
@@ -35,6 +36,43 @@ def test_modalities_and_labels_are_the_metadatas(name: str) -> None:
 def test_what_the_bundles_read_and_write(name: str, modalities: tuple[str, ...]) -> None:
     assert bundle(name).modalities == modalities
     assert bundle(name).labels == {0: "background", 1: "lesion"}
+
+
+def test_labels_of_many_structures() -> None:
+    entry = bundle("s2anet")
+    assert entry.modalities == ("MR",)
+    assert list(entry.labels) == list(range(55)), "in the order of the values, not of their texts"
+    assert (entry.labels[0], entry.labels[2], entry.labels[10], entry.labels[54]) == (
+        "background",
+        "Adductor brevis, right",
+        "Erector spinae, right",
+        "Vastus lateralis, right",
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "modalities"),
+    [
+        (["MR, slice -1", "MR, slice 0", "MR, slice +1"], ("MR",)),
+        ([f"{name}, slice {s}" for s in ("-2", "-1", "0", "+1", "+2") for name in ("T1", "T2")], ("T1", "T2")),
+        (
+            [f"Dixon, {name}, slice {s}" for s in ("-1", "0", "+1") for name in ("fat", "water")],
+            ("Dixon, fat", "Dixon, water"),
+        ),
+        ([f"channel {number}" for number in range(12)], tuple(f"channel {number}" for number in range(12))),
+        (["slice of FLAIR", "T1"], ("slice of FLAIR", "T1")),
+    ],
+)
+def test_slices_of_one_modality_are_one_modality(
+    channels: list[str], modalities: tuple[str, ...], tmp_path: Path
+) -> None:
+    configs = tmp_path / "configs"
+    shutil.copytree(ROOT / "bundles" / "s2anet" / "configs", configs)
+    metadata = json.loads((configs / "metadata.json").read_text())
+    named = {str(number): name for number, name in reversed(list(enumerate(channels)))}
+    metadata["network_data_format"]["inputs"]["image"]["channel_def"] = named
+    (configs / "metadata.json").write_text(json.dumps(metadata))
+    assert _read(tmp_path).modalities == modalities
 
 
 @pytest.mark.parametrize(("name", "state"), [("nonesuch", "unknown"), *((name, "planned") for name in PLANNED)])

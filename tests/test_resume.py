@@ -81,9 +81,7 @@ def interrupted(runs: Runs, monkeypatch: pytest.MonkeyPatch, epoch: int = 2, **c
 def killed(trained: Runs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Runs]:
     """Runs of three epochs, each killed at another moment."""
     runs = {moment: trained.elsewhere(tmp_path_factory.mktemp(moment)) for moment in MOMENTS}
-    arguments = {
-        moment: (run.name, str(run.data), str(run.folder), {"epochs": 3, "pictures": 1}) for moment, run in runs.items()
-    }
+    arguments = {moment: (run.name, str(run.data), str(run.folder), {"epochs": 3}) for moment, run in runs.items()}
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", "-m", "tests.killed_runs", json.dumps(arguments)]
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
@@ -92,11 +90,14 @@ def killed(trained: Runs, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_and_resumed(trained: Runs, killed: dict[str, Runs], moment: str) -> None:
+def test_killed_and_resumed(
+    trained: Runs, killed: dict[str, Runs], moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("custom_nets.training.records.learning_curves", lambda *paths: None)
     runs = killed[moment]
     first = moment == "while_the_first_last_pt_is_written"
     assert (runs.models / "last.pt").exists() is not first
-    runs.run(epochs=3, pictures=1, resume=not first)
+    runs.run(epochs=3, resume=not first)
     assert_same_run(trained, runs)
     assert sorted(path.name for path in runs.models.iterdir() if "previous" not in path.name) == ["last.pt", "model.pt"]
 

@@ -86,7 +86,8 @@ def test_mixed_precision_is_the_default_where_it_pays(runs: Runs, monkeypatch: p
     training = runs.run(epochs=1, amp="$amp_pays(@device)")
     assert training.parser.get_parsed_content("amp") is bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     assert any(used) is training.parser.get_parsed_content("amp")
-    assert all(value.dtype == torch.float32 for value in weights(runs.models / "model.pt").values())
+    written = weights(runs.models / "model.pt").values()
+    assert all(value.dtype == torch.float32 for value in written if value.is_floating_point())
 
 
 def test_without_any_validation_the_last_weights_are_there(runs: Runs) -> None:

@@ -6,14 +6,18 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
 
 from custom_nets.phantoms import write_dataset
+from custom_nets.registry import bundle
 from tools._bundle_runs import run_bundle
 from tools._command import run
 
 
 def dry_run(name: str) -> None:
-    """Make a coarse phantom, take two training steps, validate once and segment once, in a temporary folder.
+    """Make coarse phantoms, train on one of them for two epochs, validate and segment one, in a temporary folder.
 
     Args:
         name: of the bundle.
@@ -22,13 +26,22 @@ def dry_run(name: str) -> None:
     with tempfile.TemporaryDirectory(prefix=f"dry_run_{name}_") as folder:
         data, work = Path(folder) / "data", Path(folder) / "run"
         write_dataset(name, data, cases=3, spacing=4.0)
-        common = {"dataset_dir": data, "patch_size": [32, 32, 32], "spacing": [4, 4, 4], "num_workers": 0}
+        common = {"dataset_dir": data, "num_workers": 0, **_coarse(name)}
         training = {"epochs": 2, "val_interval": 2, "ckpt_dir": work, "output_dir": work / "eval"}
         run_bundle(name, ["train"], common | training, "training")
         run_bundle(name, ["inference"], common | {"checkpoint": work / "model.pt", "output_dir": work / "prediction"})
         written = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
-    print(f"\nbundle {name} runs: two steps, a validation and an inference in {time.perf_counter() - started:.0f} s")
+    print(f"\nbundle {name} runs: two epochs, a validation and an inference in {time.perf_counter() - started:.0f} s")
     print("it wrote (and the dry run removed) " + ", ".join(written))
+
+
+def _coarse(name: str) -> dict[str, Any]:
+    """Options of a small patch, and of the phantoms' voxel size where the bundle resamples."""
+    folder = bundle(name).folder
+    assert folder is not None
+    keys = ConfigParser.load_config_file(folder / "configs" / "train.json")
+    options: dict[str, Any] = {"patch_size": [32] * len(keys["patch_size"])}
+    return options | {"spacing": [4, 4, 4]} if "spacing" in keys else options
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from custom_nets.blocks import lean_convolution2d, lean_norm2d
+from custom_nets.blocks.modes import captured
+
 
 def batch_norm(name: str, channels: int) -> nn.BatchNorm2d | None:
     """Build the norm of that name: "batch" (eps 1e-5, momentum 0.1), or "none".
@@ -60,13 +63,22 @@ class ConvolutionNormReLU2d(nn.Module):
         if norm is None:
             return F.relu_(self.conv(x))
         if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
-            if not (self.training or torch.is_grad_enabled() or _captured()):
+            if not (self.training or torch.is_grad_enabled() or captured()):
                 weight, bias = folded(self.conv, norm)
                 return F.relu_(F.conv2d(x, weight, bias, 1, self.conv.padding, self.conv.dilation))
+            if norm.training and lean_convolution2d.is_lean(x, self.conv.weight):
+                return lean_norm2d.norm_relu(self.convolve(x), norm, positions)
         x = self.conv(x)
         if positions == 1 or not norm.training:
             return F.relu_(norm(x))
         return F.relu_(torch.cat([norm(part) for part in x.chunk(positions)]))
+
+    @torch.jit.unused
+    def convolve(self, x: Tensor) -> Tensor:
+        """The convolution alone, in a training step on a CPU."""
+        if lean_convolution2d.pays(x, self.conv.weight):
+            return lean_convolution2d.convolution([x], self.conv.weight, self.conv.bias, self.conv.dilation[0])
+        return self.conv(x)
 
 
 class DoubleConvolution2d(nn.Module):
@@ -79,7 +91,37 @@ class DoubleConvolution2d(nn.Module):
 
     def forward(self, x: Tensor, positions: int = 1) -> Tensor:
         """Convolve twice; see `ConvolutionNormReLU2d`."""
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if self._is_lean(x):
+                norm = self.conv2.norm
+                assert norm is not None
+                return lean_norm2d.norm_relu(self._before_last_norm(x, positions), norm, positions)
         return self.conv2(self.conv1(x, positions), positions)
+
+    def with_pooled(self, x: Tensor, positions: int = 1) -> tuple[Tensor, Tensor]:
+        """The result, and its maxima over 2x2 voxels."""
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if self._is_lean(x) and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
+                norm = self.conv2.norm
+                assert norm is not None
+                return lean_norm2d.norm_relu_pool(self._before_last_norm(x, positions), norm, positions)
+        x = self.forward(x, positions)
+        return x, F.max_pool2d(x, 2)
+
+    @torch.jit.unused
+    def _is_lean(self, x: Tensor) -> bool:
+        norms = self.conv1.norm, self.conv2.norm
+        trained = all(norm is not None and norm.training for norm in norms)
+        return trained and lean_convolution2d.is_lean(x, self.conv1.conv.weight)
+
+    @torch.jit.unused
+    def _before_last_norm(self, x: Tensor, positions: int) -> Tensor:
+        norm, conv = self.conv1.norm, self.conv2.conv
+        assert norm is not None
+        x = self.conv1.convolve(x)
+        if lean_convolution2d.pays(x, conv.weight):
+            return lean_convolution2d.norm_relu_convolution(x, norm, positions, conv.weight, conv.bias)
+        return self.conv2.convolve(lean_norm2d.norm_relu(x, norm, positions))
 
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -90,8 +132,3 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     if conv.bias is not None:
         shift = shift + conv.bias * scale
     return conv.weight * scale[:, None, None, None], shift
-
-
-def _captured() -> bool:
-    """True while another form of the network is made, which keeps to the plain operations."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting()

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from custom_nets.blocks.modes import captured, recorded
+
 _EPSILON = 1e-5
 _ONES, _ZEROS = [1, 1, 1], [0, 0, 0]
 
@@ -30,9 +32,9 @@ def convolution_onto(x: Tensor, weight: Tensor, total: Tensor) -> Tensor:
         total: N x C' x D x H x W.
     """
     if not torch.jit.is_scripting():  # TorchScript leaves out what stands under this very condition
-        if _recorded(x, weight):
+        if recorded(x, weight):
             return _Convolution.apply(x, weight, None, False, total)
-        if not _captured():
+        if not captured():
             return _convolved(x, weight, None).add_(total)
     return F.conv3d(x, weight, padding=1).add_(total)
 
@@ -46,9 +48,9 @@ def relu_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bias: C' or None.
     """
     if not torch.jit.is_scripting():
-        if _recorded(x, weight):
+        if recorded(x, weight):
             return _Convolution.apply(x, weight, bias, True, None)
-        if not _captured():
+        if not captured():
             return _convolved(F.relu(x), weight, bias)
     return F.conv3d(F.relu(x), weight, bias, padding=1)
 
@@ -67,9 +69,9 @@ def norm_relu_convolution(
         bias: C' or None.
     """
     if not torch.jit.is_scripting():
-        if _recorded(x, weight):
+        if recorded(x, weight):
             return _NormReLUConvolution.apply(x, scale, shift, groups, weight, bias)
-        if not _captured():
+        if not captured():
             return _convolved(_normed(x, scale, shift, groups)[0].relu_(), weight, bias)
     return F.conv3d(F.relu_(F.group_norm(x, groups, scale, shift, 1e-5)), weight, bias, padding=1)
 
@@ -85,9 +87,9 @@ def norm_relu_sum(x: Tensor, scale: Tensor, shift: Tensor, groups: int, identity
         identity: N x K x D x H x W, K <= C.
     """
     if not torch.jit.is_scripting():
-        if _recorded(x, scale):
+        if recorded(x, scale):
             return _NormReLUSum.apply(x, scale, shift, groups, identity)
-        if not _captured():
+        if not captured():
             return _added(_normed(x, scale, shift, groups)[0].relu_(), identity)
     out = F.relu_(F.group_norm(x, groups, scale, shift, 1e-5))
     if torch.is_grad_enabled():  # a graph that is exported: autograd keeps the ReLU's result
@@ -105,9 +107,9 @@ def norm_relu(x: Tensor, scale: Tensor, shift: Tensor, groups: int) -> Tensor:
         groups: of the norm.
     """
     if not torch.jit.is_scripting():
-        if _recorded(x, scale):
+        if recorded(x, scale):
             return _NormReLU.apply(x, scale, shift, groups)
-        if not _captured():
+        if not captured():
             return _normed(x, scale, shift, groups)[0].relu_()
     return F.relu_(F.group_norm(x, groups, scale, shift, 1e-5))
 
@@ -120,21 +122,9 @@ def channels_last_on_cpu(x: Tensor) -> Tensor:
     not to be trusted with this one, see `_moments`.
     """
     if not torch.jit.is_scripting():  # noqa: SIM102
-        if x.device.type == "cpu" and not _captured():
+        if x.device.type == "cpu" and not captured():
             return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
     return x
-
-
-def _recorded(x: Tensor, weight: Tensor) -> bool:
-    """True in a training step, as opposed to inference and to the making of another form of the network."""
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
-        return False
-    return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-
-
-def _captured() -> bool:
-    """True while another form of the network is made, which keeps to the plain operations."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting()
 
 
 def _added(out: Tensor, identity: Tensor) -> Tensor:

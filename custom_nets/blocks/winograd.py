@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def transformed_kernel(weight: Tensor) -> Tensor:
 
 
 def convolve(read: ChunkAccess, write: ChunkAccess, size: Size, kernel: Tensor, transposed: bool = False) -> None:
-    """Convolve a map (kernel 3, stride 1, as much zero padding as keeps its size).
+    """Convolve a map (kernel 3, stride 1, as much zero padding as keeps its size), without gradients.
 
     Args:
         read: gives a chunk of the map, of C channels.
@@ -46,24 +47,27 @@ def convolve(read: ChunkAccess, write: ChunkAccess, size: Size, kernel: Tensor, 
     """
     order = _REVERSED if transposed else _FORWARD
     kernel = kernel if transposed else kernel.transpose(1, 2)
-    scratch = _Scratch(size, max(kernel.shape[1:]), kernel)
+    plans: dict[tuple[int, int], tuple[_InputTiles, _OutputTiles]] = {}
     for chunk in size.chunks():
-        inputs = _spread(_padded(read, size, chunk, kernel.shape[1], scratch), size, chunk, order, scratch)
-        products = scratch.products(16, inputs.shape[1], kernel.shape[2])
-        torch.bmm(inputs, kernel, out=products)
-        values = _gathered(products, size, chunk, order, scratch)
-        rows = slice(chunk.first_row, min(chunk.end_row, size.height))
-        write(chunk.images, rows, values[:, : rows.stop - rows.start, : size.width])
+        if chunk.shape not in plans:
+            inputs = _InputTiles(size, chunk.shape, kernel.shape[1], order, kernel)
+            plans[chunk.shape] = inputs, _OutputTiles(size, chunk.shape, kernel.shape[2], order, kernel)
+        inputs, outputs = plans[chunk.shape]
+        torch.bmm(inputs.transform(read, chunk), kernel, out=outputs.products)
+        outputs.transform(write, chunk)
 
 
 def kernel_gradient(read: ChunkAccess, read_gradient: ChunkAccess, size: Size, weight: Tensor) -> Tensor:
     """Gradient by the kernel, shaped like ``weight``, of `convolve` of the map, given the gradient by its result."""
     total = weight.new_zeros(16, *weight.shape[:2])
-    scratch = _Scratch(size, max(weight.shape[:2]), weight)
+    plans: dict[tuple[int, int], tuple[_InputTiles, _GradientTiles]] = {}
     for chunk in size.chunks():
-        inputs = _spread(_padded(read, size, chunk, weight.shape[1], scratch), size, chunk, _FORWARD, scratch)
-        gradients = _gathered_adjoint(read_gradient, size, chunk, weight.shape[0], scratch)
-        torch.baddbmm(total, gradients.transpose(1, 2), inputs, out=total)
+        if chunk.shape not in plans:
+            inputs = _InputTiles(size, chunk.shape, weight.shape[1], _FORWARD, weight)
+            plans[chunk.shape] = inputs, _GradientTiles(size, chunk.shape, weight.shape[0], weight)
+        inputs, gradients = plans[chunk.shape]
+        products = gradients.transform(read_gradient, chunk)
+        torch.baddbmm(total, products.transpose(1, 2), inputs.transform(read, chunk), out=total)
     return torch.mm(total.view(16, -1).t(), _kernel_table(weight)).view(weight.shape)
 
 
@@ -84,9 +88,9 @@ class Chunk:
     end_row: int
 
     @property
-    def count(self) -> int:
-        """Number of images."""
-        return int(self.images.stop - self.images.start)
+    def shape(self) -> tuple[int, int]:
+        """Number of images and of rows of tiles."""
+        return self.images.stop - self.images.start, self.tile_rows
 
 
 @dataclass(frozen=True)
@@ -124,111 +128,117 @@ class Size:
                 yield Chunk(part, end - row, row * self.tile, end * self.tile)
 
 
-class _Scratch:
-    """The tensors that all chunks of a map share, for a number of channels at most; freed with the call."""
-
-    def __init__(self, size: Size, channels: int, like: Tensor) -> None:
-        chunk = next(size.chunks())
-        tiles = chunk.count * chunk.tile_rows * size.tile_columns * size.dilation**2
-        margin = chunk.count * (chunk.tile_rows + 1) * (size.tile_columns + 1) * size.dilation**2
-        self._flat = [like.new_empty(values * channels) for values in (4 * margin, 8 * margin, 16 * tiles, 16 * tiles)]
-
-    def map(self, *shape: int) -> Tensor:
-        return self._view(0, shape)
-
-    def half(self, *shape: int) -> Tensor:
-        """For what is transformed along one axis."""
-        return self._view(1, shape)
-
-    def inputs(self, *shape: int) -> Tensor:
-        return self._view(2, shape)
-
-    def products(self, *shape: int) -> Tensor:
-        return self._view(3, shape)
-
-    def _view(self, number: int, shape: tuple[int, ...]) -> Tensor:
-        return self._flat[number][: torch.Size(shape).numel()].view(shape)
+#: An elementwise operation, its operands, its result.
+_Step = tuple[Callable[..., Tensor], tuple[Any, ...], Tensor]
 
 
-def _padded(read: ChunkAccess, size: Size, chunk: Chunk, channels: int, scratch: _Scratch) -> Tensor:
-    """The chunk with a margin of ``dilation`` voxels on every side, zero where it leaves the map."""
-    r = size.dilation
-    columns = (2 * size.tile_columns + 2) * r
-    out = scratch.map(chunk.count, chunk.end_row - chunk.first_row + 2 * r, columns, channels)
-    first = chunk.first_row - r
-    rows = slice(max(first, 0), min(chunk.end_row + r, size.height))
-    inside = slice(rows.start - first, rows.stop - first)
-    out[:, : inside.start].zero_()
-    out[:, inside.stop :].zero_()
-    out[:, :, :r].zero_()
-    out[:, :, r + size.width :].zero_()
-    read(chunk.images, rows, out[:, inside, r : r + size.width])
-    return out
+def _run(steps: list[_Step]) -> None:
+    for operation, operands, out in steps:
+        operation(*operands, out=out)
 
 
-def _spread(padded: Tensor, size: Size, chunk: Chunk, order: tuple[int, ...], scratch: _Scratch) -> Tensor:
-    """Bᵀ d B of all tiles: 16 x tiles x C."""
-    r, images, channels = size.dilation, chunk.count, padded.shape[3]
-    tiles = (images, chunk.tile_rows, r, size.tile_columns, r, channels)
-    half = scratch.half(4, images, chunk.tile_rows, r, padded.shape[2], channels)
-    _four_of(padded.unflatten(1, (-1, r)), 1, [half[place] for place in order])
-    out = scratch.inputs(4, 4, *tiles)
-    _four_of(half.unflatten(4, (-1, r)), 4, [out[:, place] for place in order])
-    return out.view(16, -1, channels)
+class _InputTiles:
+    """Bᵀ d B of all tiles of chunks of one shape: 16 x tiles x C. Tensors and views are made once for all chunks."""
+
+    def __init__(self, size: Size, shape: tuple[int, int], channels: int, order: tuple[int, ...], like: Tensor) -> None:
+        (images, tile_rows), r = shape, size.dilation
+        columns = (2 * size.tile_columns + 2) * r
+        self.size = size
+        self.padded = like.new_zeros(images, (2 * tile_rows + 2) * r, columns, channels)
+        half = like.new_empty(4, images, tile_rows, r, columns, channels)
+        whole = like.new_empty(4, 4, images, tile_rows, r, size.tile_columns, r, channels)
+        self.result = whole.view(16, -1, channels)
+        self.steps = _four_of(self.padded.unflatten(1, (-1, r)), 1, [half[place] for place in order])
+        self.steps += _four_of(half.unflatten(4, (-1, r)), 4, [whole[:, place] for place in order])
+
+    def transform(self, read: ChunkAccess, chunk: Chunk) -> Tensor:
+        """Read a chunk with a margin of the dilation on every side, zero where it leaves the map."""
+        r = self.size.dilation
+        first = chunk.first_row - r
+        rows = slice(max(first, 0), min(chunk.end_row + r, self.size.height))
+        inside = slice(rows.start - first, rows.stop - first)
+        if inside.start > 0:
+            self.padded[:, : inside.start].zero_()
+        if inside.stop < self.padded.shape[1]:
+            self.padded[:, inside.stop :].zero_()
+        read(chunk.images, rows, self.padded[:, inside, r : r + self.size.width])
+        _run(self.steps)
+        return self.result
 
 
-def _four_of(x: Tensor, axis: int, out: list[Tensor]) -> None:
+class _OutputTiles:
+    """Aᵀ m A of all tiles' products, 16 x tiles x C'."""
+
+    def __init__(self, size: Size, shape: tuple[int, int], channels: int, order: tuple[int, ...], like: Tensor) -> None:
+        (images, tile_rows), r = shape, size.dilation
+        self.size = size
+        tiles = like.new_empty(4, 4, images, tile_rows, r, size.tile_columns, r, channels)
+        half = like.new_empty(2, *tiles.shape[1:])
+        whole = like.new_empty(images, tile_rows, 2, r, size.tile_columns, 2, r, channels)
+        self.products = tiles.view(16, -1, channels)
+        self.map = whole.view(images, tile_rows * size.tile, -1, channels)[:, :, : size.width]
+        self.steps = _two_of([tiles[place] for place in order], list(half))
+        for row in (0, 1):
+            columns = [whole[:, :, row, :, :, column] for column in (0, 1)]
+            self.steps += _two_of([half[row, place] for place in order], columns)
+
+    def transform(self, write: ChunkAccess, chunk: Chunk) -> None:
+        """Write the chunk of the result, without what stands over."""
+        _run(self.steps)
+        rows = slice(chunk.first_row, min(chunk.end_row, self.size.height))
+        write(chunk.images, rows, self.map[:, : rows.stop - rows.start])
+
+
+class _GradientTiles:
+    """A g Aᵀ of all tiles of the gradient by the result: 16 x tiles x C'."""
+
+    def __init__(self, size: Size, shape: tuple[int, int], channels: int, like: Tensor) -> None:
+        (images, tile_rows), r = shape, size.dilation
+        self.size = size
+        whole = like.new_zeros(images, tile_rows, 2, r, size.tile_columns, 2, r, channels)
+        half = like.new_empty(4, images, tile_rows, r, size.tile_columns, 2, r, channels)
+        tiles = like.new_empty(4, 4, images, tile_rows, r, size.tile_columns, r, channels)
+        self.map = whole.view(images, tile_rows * size.tile, -1, channels)
+        self.result = tiles.view(16, -1, channels)
+        self.steps = _four_from_two(whole[:, :, 0], whole[:, :, 1], list(half))
+        self.steps += _four_from_two(half.select(5, 0), half.select(5, 1), list(tiles.unbind(1)))
+
+    def transform(self, read: ChunkAccess, chunk: Chunk) -> Tensor:
+        """Read a chunk, zero where it stands over."""
+        rows = slice(chunk.first_row, min(chunk.end_row, self.size.height))
+        count = rows.stop - rows.start
+        if count < self.map.shape[1]:
+            self.map[:, count:].zero_()
+        read(chunk.images, rows, self.map[:, :count, : self.size.width])
+        _run(self.steps)
+        return self.result
+
+
+def _four_of(x: Tensor, axis: int, out: list[Tensor]) -> list[_Step]:
     """Bᵀ along an axis: of four inputs from every second one on, d0 - d2, d1 + d2, d2 - d1, d1 - d3."""
     tiles = x.shape[axis] // 2 - 1
     even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
     d0, d1 = even.narrow(axis, 0, tiles), odd.narrow(axis, 0, tiles)
     d2, d3 = even.narrow(axis, 1, tiles), odd.narrow(axis, 1, tiles)
-    torch.sub(d0, d2, out=out[0])
-    torch.add(d1, d2, out=out[1])
-    torch.sub(d2, d1, out=out[2])
-    torch.sub(d1, d3, out=out[3])
+    operands = [(torch.sub, (d0, d2)), (torch.add, (d1, d2)), (torch.sub, (d2, d1)), (torch.sub, (d1, d3))]
+    return [(operation, pair, result) for (operation, pair), result in zip(operands, out, strict=True)]
 
 
-def _gathered(products: Tensor, size: Size, chunk: Chunk, order: tuple[int, ...], scratch: _Scratch) -> Tensor:
-    """Aᵀ m A of all tiles: the chunk of the result, with what stands over."""
-    r, channels = size.dilation, products.shape[2]
-    m = products.view(4, 4, chunk.count, chunk.tile_rows, r, size.tile_columns, r, channels)
-    half = scratch.half(2, *m.shape[1:])
-    _two_of([m[place] for place in order], [half[0], half[1]])
-    out = scratch.map(chunk.count, chunk.tile_rows, 2, r, size.tile_columns, 2, r, channels)
-    for row in (0, 1):
-        _two_of([half[row, place] for place in order], [out[:, :, row, :, :, column] for column in (0, 1)])
-    return out.view(chunk.count, chunk.tile_rows * size.tile, size.tile_columns * size.tile, channels)
-
-
-def _two_of(m: list[Tensor], out: list[Tensor]) -> None:
+def _two_of(m: list[Tensor], out: list[Tensor]) -> list[_Step]:
     """Aᵀ: m0 + m1 + m2 and m1 - m2 - m3."""
-    torch.add(m[0], m[1], out=out[0]).add_(m[2])
-    torch.sub(m[1], m[2], out=out[1]).sub_(m[3])
+    first, second = out
+    return [
+        (torch.add, (m[0], m[1]), first),
+        (torch.add, (first, m[2]), first),
+        (torch.sub, (m[1], m[2]), second),
+        (torch.sub, (second, m[3]), second),
+    ]
 
 
-def _gathered_adjoint(read: ChunkAccess, size: Size, chunk: Chunk, channels: int, scratch: _Scratch) -> Tensor:
-    """A g Aᵀ of all tiles: 16 x tiles x C'."""
-    r = size.dilation
-    map_ = scratch.map(chunk.count, chunk.end_row - chunk.first_row, size.tile_columns * size.tile, channels)
-    rows = slice(chunk.first_row, min(chunk.end_row, size.height))
-    map_[:, rows.stop - rows.start :].zero_()
-    map_[:, :, size.width :].zero_()
-    read(chunk.images, rows, map_[:, : rows.stop - rows.start, : size.width])
-    g = map_.view(chunk.count, chunk.tile_rows, 2, r, size.tile_columns, 2, r, channels)
-    half = scratch.half(4, chunk.count, chunk.tile_rows, r, size.tile_columns, 2, r, channels)
-    _four_from_two(g[:, :, 0], g[:, :, 1], list(half))
-    out = scratch.products(4, 4, chunk.count, chunk.tile_rows, r, size.tile_columns, r, channels)
-    _four_from_two(half[:, :, :, :, :, 0], half[:, :, :, :, :, 1], list(out.unbind(1)))
-    return out.view(16, -1, channels)
-
-
-def _four_from_two(g0: Tensor, g1: Tensor, out: list[Tensor]) -> None:
+def _four_from_two(g0: Tensor, g1: Tensor, out: list[Tensor]) -> list[_Step]:
     """A: g0, g0 + g1, g0 - g1 and -g1."""
-    out[0].copy_(g0)
-    torch.add(g0, g1, out=out[1])
-    torch.sub(g0, g1, out=out[2])
-    torch.neg(g1, out=out[3])
+    operands = [(torch.mul, (g0, 1)), (torch.add, (g0, g1)), (torch.sub, (g0, g1)), (torch.neg, (g1,))]
+    return [(operation, pair, result) for (operation, pair), result in zip(operands, out, strict=True)]
 
 
 def _kernel_table(like: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from custom_nets.config_linter.reading import BundleFiles, Config, Finding
+from custom_nets.config_linter.reading import BundleFiles, Config, Finding, nodes_of
 from custom_nets.options import WORKFLOWS, options_in
 
 #: Options whose default may differ from workflow to workflow.
@@ -16,8 +16,19 @@ _DIFFER = ("section", "output_dir", "num_workers")
 _HOW_ONLY = ("tta", "flips", "pairs", "resize_back", "progress")
 #: Transforms that copy, or bring a prediction back to the scan's grid, or write it, or that an inferer does by itself.
 _BESIDE = ("CopyItemsd", "Invertd", "SaveImaged", "custom_nets.slices.planes.SlicesFirstd")
+#: How a key metric begins that the user chooses by its name.
+_BY_NAME = "$chosen_first(@validate::metrics,"
 #: Arguments of a dictionary transform that may hold one value a key.
 _ONE_A_KEY = ("mode", "padding_mode", "align_corners", "dtype")
+#: Components of a network of slices, and their arguments that are the same wherever one configuration gives them.
+_SLICES = {
+    "custom_nets.S2aNet": ("num_slices",),
+    "custom_nets.slices.dataset.SliceWindows": ("num_slices",),
+    "custom_nets.slices.inferer.SliceStackInferer": ("num_slices", "plane"),
+    "custom_nets.slices.planes.SlicesFirstd": ("plane",),
+    "custom_nets.slices.preparation.SlicePreparation": ("mean", "std", "intensity", "index_rule"),
+    "custom_nets.slices.transforms.NormaliseSlicesd": ("mean", "std"),
+}
 
 
 def networks_agree(bundle: BundleFiles) -> Iterator[Finding]:
@@ -44,6 +55,18 @@ def inferers_agree(bundle: BundleFiles) -> Iterator[Finding]:
         yield from _compare(first, second, _place(second, "inferer"), *inferers)
 
 
+def slices_agree(bundle: BundleFiles) -> Iterator[Finding]:
+    """Slices are cut, scaled and joined to windows alike in training, in validation and by the inferer."""
+    for config in bundle.standing_alone():
+        first: dict[str, Any] = {}
+        for key, part in nodes_of(config.resolved):
+            for name in _SLICES.get(str(part.get("_target_")), ()) if isinstance(part, dict) else ():
+                found = part.get(name)
+                if found != first.setdefault(name, found):
+                    problem = f"is {_short(found)}, but {_short(first[name])} before"
+                    yield config.finding(f"{key}::{name}", problem, "make them the same")
+
+
 def postprocessing_agrees(bundle: BundleFiles) -> Iterator[Finding]:
     """Probabilities become labels by the same transforms; the way back to the scan's grid does not count."""
     for first, second in _pairs(bundle):
@@ -56,8 +79,8 @@ def key_metrics_agree(bundle: BundleFiles) -> Iterator[Finding]:
     for first, second in _pairs(bundle):
         if "inference" not in (first.workflow, second.workflow) and not _chosen_by_loss(first):
             choosing, reported = (config.at("validate::key_metric") for config in (first, second))
-            if isinstance(choosing, str) and isinstance(reported, dict):  # the user chooses by name
-                choosing = {name: reported[name] for name in first.at("validate::metrics") or {} if name in reported}
+            if isinstance(reported, dict) and str(choosing).startswith(_BY_NAME):
+                choosing = _among(first.at("validate::metrics"), reported)
             yield from _compare(first, second, "validate::key_metric", choosing, reported)
 
 
@@ -83,6 +106,16 @@ def forms_agree(bundle: BundleFiles) -> Iterator[Finding]:
 def _chosen_by_loss(config: Config) -> bool:
     metrics = config.at("validate::key_metric")
     return isinstance(metrics, dict) and any(m.get("_target_") == "ignite.metrics.Loss" for m in metrics.values())
+
+
+def _among(metrics: Any, reported: dict[str, Any]) -> dict[str, Any]:
+    """Those of a training's metrics that are reported; arguments that the training does not give count as reported."""
+    given = metrics if isinstance(metrics, dict) else {}
+    return {
+        name: {key: given[name].get(key, value) for key, value in metric.items()}
+        for name, metric in reported.items()
+        if isinstance(given.get(name), dict)
+    }
 
 
 def _pairs(bundle: BundleFiles) -> Iterator[tuple[Config, Config]]:
@@ -153,6 +186,7 @@ BUNDLE_RULES = (
     networks_agree,
     image_preprocessing_agrees,
     inferers_agree,
+    slices_agree,
     postprocessing_agrees,
     key_metrics_agree,
     defaults_agree,

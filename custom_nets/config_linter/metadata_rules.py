@@ -69,8 +69,7 @@ def channels_are_the_networks(bundle: BundleFiles) -> Iterator[Finding]:
         if len(names) != channels and not regions and not one_sigmoid:
             yield _finding(bundle, f"{key}::channel_def", f"names {len(names)} of {channels} channels", "name each")
         for config in bundle.standing_alone():
-            found = _network_argument(config, argument)
-            if isinstance(config.at("network_def"), dict) and found != channels:
+            if isinstance(config.at("network_def"), dict) and (found := _channels(config, argument)) != channels:
                 yield config.finding(
                     f"network_def::{argument}", f"is {found}, metadata has {channels}", "make them the same"
                 )
@@ -109,11 +108,16 @@ def _tensor(bundle: BundleFiles, side: str, name: str) -> dict[str, Any]:
     return bundle.metadata.get("network_data_format", {}).get(side, {}).get(name, {})
 
 
+def _channels(config: Config, name: str) -> Any:
+    """What the network takes, in_channels of every slice of a window, or gives, out_channels."""
+    channels, slices = _network_argument(config, name), _network_argument(config, "num_slices")
+    per_slice = name == "in_channels" and isinstance(channels, int) and isinstance(slices, int)
+    return channels * slices if per_slice else channels
+
+
 def _network_argument(config: Config, name: str) -> Any:
     given = config.at(f"network_def::{name}")
-    value = default_of(str(config.at("network_def::_target_")), name) if given is None else given
-    # slices of a window are channels too
-    return value * (config.at("network_def::num_slices") or 1) if name == "in_channels" else value
+    return default_of(str(config.at("network_def::_target_")), name) if given is None else given
 
 
 def _pinned(constraints: Path) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from custom_nets.blocks.convolution2d import DoubleConvolution2d
 from custom_nets.blocks.decoder2d import DecoderLevel2d
 from custom_nets.blocks.lean_convolution import channels_last_on_cpu
+from custom_nets.blocks.lean_convolution2d import is_lean, split
 from custom_nets.blocks.scale_aware import ScaleAwareModule
 
 #: Where the scale-aware module stands: at the bottom of the U; nowhere; on level 1's way to the decoder alone; or
@@ -112,6 +113,9 @@ class S2aNet(nn.Module):
             self._check_size(image)
         slices = image.chunk(self.num_slices, dim=1)
         maps = self.encode(torch.cat([slices[position] for position in self.order]), self.num_slices)
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if is_lean(maps[0], self.head.weight):
+                return self.decode([split(level, self.num_slices) for level in maps])
         return self.decode([list(level.chunk(self.num_slices)) for level in maps])
 
     def encode(self, slices: Tensor, positions: int = 1) -> list[Tensor]:
@@ -127,12 +131,12 @@ class S2aNet(nn.Module):
         """
         slices = channels_last_on_cpu(slices)
         parts = slices.chunk(len(self.encoders))
-        levels: list[list[Tensor]] = [[], [], []]
+        levels: list[list[Tensor]] = [[], [], [], []]
         for number, encoder in enumerate(self.encoders):
             for level, one in enumerate(encoder(parts[number], positions if len(parts) == 1 else 1)):
                 levels[level].append(one)
-        e1, e2, e3 = [maps[0] if len(maps) == 1 else torch.cat(maps) for maps in levels]
-        return [self.scale_aware_skip(e1, positions), e2, e3, F.max_pool2d(e3, 2)]
+        e1, e2, e3, pooled = [maps[0] if len(maps) == 1 else torch.cat(maps) for maps in levels]
+        return [self.scale_aware_skip(e1, positions), e2, e3, pooled]
 
     def decode(self, maps: list[list[Tensor]]) -> Tensor:
         """Label the middle slices of N windows.
@@ -175,7 +179,7 @@ class SliceEncoder(nn.Module):
         behind_level2: takes that level's map on its way down and to the decoder.
 
     Shape:
-        M x C x H x W -> the three levels' maps, at 1, 1/2 and 1/4 of H and W.
+        M x C x H x W -> the three levels' maps, at 1, 1/2 and 1/4 of H and W, and the last one's maxima at 1/8.
     """
 
     def __init__(self, in_channels: int, widths: tuple[int, int, int], norm: str, behind_level2: nn.Module) -> None:
@@ -184,13 +188,18 @@ class SliceEncoder(nn.Module):
         self.level1 = DoubleConvolution2d(in_channels, w1, norm)
         self.level2 = DoubleConvolution2d(w1, w2, norm)
         self.scale_aware = behind_level2
+        self.scales = not isinstance(behind_level2, _AsItIs)
         self.level3 = DoubleConvolution2d(w2, w3, norm)
 
-    def forward(self, x: Tensor, positions: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, positions: int = 1) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode slices; ``positions`` as in `S2aNet.encode`."""
-        e1 = self.level1(x, positions)
-        e2 = self.scale_aware(self.level2(F.max_pool2d(e1, 2), positions), positions)
-        return e1, e2, self.level3(F.max_pool2d(e2, 2), positions)
+        e1, x = self.level1.with_pooled(x, positions)
+        e2, x = self.level2.with_pooled(x, positions)
+        if self.scales:
+            e2 = self.scale_aware(e2, positions)
+            x = F.max_pool2d(e2, 2)
+        e3, x = self.level3.with_pooled(x, positions)
+        return e1, e2, e3, x
 
 
 class _AsItIs(nn.Module):

@@ -70,7 +70,7 @@ class SliceWindows(Dataset):
         offsets = torch.arange(self.num_slices) - self.num_slices // 2
         window = {
             "image": _plain(image)[:, (centre + offsets).clamp(0, image.shape[1] - 1)].transpose(0, 1).flatten(0, 1),
-            "label": _plain(label)[:, centre],
+            "label": _plain(label)[:, centre].clone(),
         }
         self.transform.set_random_state(seed=derived_seed(self.seed, self.epoch, index))
         return self.transform(window)

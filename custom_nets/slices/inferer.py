@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
-from nibabel.orientations import aff2axcodes
 from torch import Tensor
 from tqdm import tqdm
 
 from custom_nets.checkpoints import bare
 from custom_nets.errors import InputError
-from custom_nets.slices.intensity import normalise
+from custom_nets.slices.intensity import normalise, scale_slices
 from custom_nets.slices.planes import axis_codes, check_plane, turned
 from custom_nets.slices.preparation import SlicePreparation
 from custom_nets.slices.resize import resize_nearest
@@ -116,15 +115,15 @@ class SliceStackInferer(Inferer):
     def _labelled(self, volume: Tensor, network: Any) -> MetaTensor:
         """C x X x Y x Z -> 1 x X x Y x Z, or 1 x D x h x w."""
         scan = volume if isinstance(volume, MetaTensor) else MetaTensor(volume)
-        own_codes = "".join(aff2axcodes(scan.affine.numpy()))
         codes = axis_codes(scan.affine, self.plane, str(scan.meta.get("filename_or_obj", "the volume")))
         if self.tta and codes[2] != "L":
             raise InputError("tta mirrors left and right, which slices of the sagittal plane do not show: --tta False")
         slices = turned(scan, codes)
         label = self._label_slices(slices.as_tensor(), network)
-        affine = self.preparation.affine(slices.affine, slices.shape[2:], label.shape[2:])
-        labelled = MetaTensor(label, affine=affine)
-        return labelled if self.resize_back == "none" else turned(labelled, own_codes)
+        if self.resize_back == "none":
+            return MetaTensor(label, affine=self.preparation.affine(slices.affine, slices.shape[2:], label.shape[2:]))
+        # back by where the voxels lie in the scan's array: which axis is which is never in doubt, however oblique it is
+        return turned(MetaTensor(label, affine=torch.linalg.inv(scan.affine) @ slices.affine), "RAS")
 
     def _label_slices(self, scan: Tensor, network: Any) -> Tensor:
         """C x D x H x W -> 1 x D x H x W, or 1 x D x h x w."""
@@ -156,7 +155,7 @@ class SliceStackInferer(Inferer):
 
     def _logits(self, scan: Tensor, network: Any) -> Iterator[Tensor]:
         def prepared(first: int, last: int) -> Tensor:
-            slices = self.preparation.scaled(scan[:, first:last]).transpose(0, 1)
+            slices = scale_slices(scan[:, first:last], self.preparation.intensity).transpose(0, 1)
             if self.windows == "resized":
                 slices = resize_nearest(slices, self.roi_size, self.preparation.index_rule)
             return normalise(slices, self.preparation.mean, self.preparation.std)

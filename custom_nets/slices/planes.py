@@ -45,11 +45,11 @@ def axis_codes(affine: ArrayLike, plane: str = "auto", file: str = "the volume")
     """
     check_plane(plane)
     matrix = np.asarray(affine, dtype=float)
-    orientation = io_orientation(matrix) if np.isfinite(matrix).all() else np.full((3, 2), np.nan)
-    if np.isnan(orientation).any():
+    if not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix[:3, :3]) < 3:
         raise InputError(f"{file}: its affine gives no direction for every axis: write the header again")
     if plane == "auto":
-        spacing = np.linalg.norm(matrix[:3, :3], axis=0)[np.argsort(orientation[:, 0])]  # along R, A, S
+        axes = np.argsort(io_orientation(matrix)[:, 0])  # along R, A, S
+        spacing = np.linalg.norm(matrix[:3, :3], axis=0)[axes]
         plane = _PLANE_ACROSS[int(np.flatnonzero(spacing >= 0.99 * spacing.max())[-1])]
     return PLANES[plane]
 

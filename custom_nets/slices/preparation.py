@@ -24,7 +24,8 @@ class SlicePreparation:
         size: rows and columns of the network's input; None keeps the slices' own.
         mean: of u / 255 over the training set.
         std: of u / 255 over the training set, above 0.
-        intensity: rule of :func:`~custom_nets.slices.intensity.scale_slices`: ``minmax`` or ``percentile``.
+        intensity: rule of :func:`~custom_nets.slices.intensity.scale_slices`: ``minmax``,
+            ``percentile`` or ``none``.
         index_rule: of :func:`~custom_nets.slices.resize.nearest_indices`: ``accumulated`` or ``endpoints``.
 
     Raises:

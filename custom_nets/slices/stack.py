@@ -41,8 +41,7 @@ def stack_logits(network: Any, slices: Slices, count: int, num_slices: int, batc
         maps = [level[int(windows.min()) - low :] for level in maps]
         low = int(windows.min())
         if windows.max() >= done:
-            new = network.encode(slices(done, int(windows.max()) + 1))
-            maps = [torch.cat(pair) for pair in zip(maps, new, strict=True)] if maps else new
+            maps = _joined(maps, network.encode(slices(done, int(windows.max()) + 1)))
             done = int(windows.max()) + 1
         yield _decoded(network, maps, windows - low)
 
@@ -110,6 +109,10 @@ def _labelled(network: Any, near: Tensor, windows: Tensor) -> Tensor:
 
 def _decoded(network: Any, maps: list[Tensor], windows: Tensor) -> Tensor:
     return network.decode([[_picked(level, windows[place]) for place in network.order] for level in maps])
+
+
+def _joined(maps: list[Tensor], new: list[Tensor]) -> list[Tensor]:
+    return [torch.cat(pair) for pair in zip(maps, new, strict=True)] if maps else new
 
 
 def _picked(level: Tensor, indices: Tensor) -> Tensor:

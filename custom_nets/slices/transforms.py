@@ -105,4 +105,4 @@ def _with_metadata(made: Tensor, volume: Any, preparation: SlicePreparation) -> 
     if not isinstance(volume, MetaTensor):
         return made
     affine = preparation.affine(volume.affine, volume.shape[-2:], made.shape[-2:])
-    return MetaTensor(made, affine=affine, meta={**volume.meta, "affine": affine})
+    return MetaTensor(made, meta={**volume.meta, "affine": affine})

@@ -11,7 +11,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
@@ -114,6 +116,8 @@ class RunState:
         self.parts["records"].attach(engine)
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.STARTED, self._share_buffers)
 
     @stops_with_message
     def start(self, engine: Any) -> None:
@@ -149,6 +153,12 @@ class RunState:
             content["best_metric_epoch"] = int(self.evaluator.state.best_metric_epoch)
         with written_whole(self.last) as temporary:
             torch.save(content, temporary)
+
+    def _share_buffers(self) -> None:
+        """Validate what is saved: running statistics of batch norms are each process's own behind a step."""
+        if idist.get_world_size() > 1:
+            for buffer in bare(self.network).buffers():
+                dist.broadcast(buffer, src=0)
 
     def _validates(self) -> bool:
         return self.evaluator is not None and self.evaluator.state.epoch_length != 0

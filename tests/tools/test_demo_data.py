@@ -9,6 +9,7 @@ import nibabel as nib
 import pytest
 
 from custom_nets.datasets.datalist import read_datalist
+from custom_nets.phantoms import GENERATORS
 from custom_nets.registry import available
 from tools._command import run
 from tools.demo_data import main
@@ -16,11 +17,14 @@ from tools.demo_data import main
 
 @pytest.mark.parametrize("name", available())
 def test_options_reach_the_files(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(main, [name, str(tmp_path / "demo"), "--cases=3", "--seed=2", "--spacing=6", "--shape=32,32,32"])
+    grid = GENERATORS[name].grid(6)
+    shape = tuple(size + 1 for size in grid.shape)
+    words = ["--cases=3", "--seed=2", "--spacing=6", f"--shape={','.join(map(str, shape))}"]
+    run(main, [name, str(tmp_path / "demo"), *words])
     assert "3 cases in" in capsys.readouterr().out
     image = nib.Nifti1Image.from_filename(read_datalist(tmp_path / "demo")["testing"][0]["image"][0])
-    assert image.shape == (32, 32, 32)
-    assert image.header.get_zooms() == (6, 6, 6)
+    assert image.shape == shape
+    assert image.header.get_zooms() == grid.spacing
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

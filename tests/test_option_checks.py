@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the checks of options say where bundles differ: volumes or slices, labels of the bundle or of the user."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from custom_nets.errors import InputError
+from custom_nets.option_checks import check_options
+from custom_nets.preflight import _patch_of, labels_of, modalities_of
+
+VOLUMES = {"patch_size": [96, 96, 96], "device": "cpu", "amp": False}
+SLICES = VOLUMES | {"patch_size": [512, 512], "num_slices": 3}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        VOLUMES | {"intensity": "zscore", "windows": "centre"},
+        VOLUMES | {"intensity": "percentile", "windows": "sliding"},
+        SLICES | {"intensity": "minmax", "windows": "resized"},
+        SLICES | {"intensity": "none", "windows": "sliding", "patch_size": [8, 48], "num_slices": 1},
+        SLICES | {"plane": "sagittal", "resize_back": "probabilities", "feature_scale": 0.5, "intensity_mean": 0},
+        SLICES | {"select_by": "mean_dice", "weighting": "rank", "distance_unit": "voxel", "step_epochs": 1},
+    ],
+    ids=lambda options: str({key: value for key, value in options.items() if key not in VOLUMES}),
+)
+def test_sound_options_pass(options: dict[str, Any]) -> None:
+    check_options(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        # both have these keys, each with its own values
+        (VOLUMES | {"intensity": "minmax"}, "intensity is 'minmax': choose one of divide, percentile, zscore."),
+        (VOLUMES | {"intensity": "none"}, "intensity is 'none': choose one of divide, percentile, zscore."),
+        (SLICES | {"intensity": "zscore"}, "intensity is 'zscore': choose one of minmax, percentile, none."),
+        (VOLUMES | {"windows": "resized"}, "windows is 'resized': choose one of centre, sliding, whole."),
+        (SLICES | {"windows": "whole"}, "windows is 'whole': choose one of resized, sliding."),
+        (VOLUMES | {"patch_size": [512, 512]}, "patch_size is [512, 512]: give three whole numbers"),
+        (SLICES | {"patch_size": [96, 96, 96]}, "patch_size is [96, 96, 96]: give rows and columns, multiples of 8"),
+        (SLICES | {"patch_size": [512, 500]}, "patch_size is [512, 500]: give rows and columns, multiples of 8"),
+        (SLICES | {"patch_size": [0, 8]}, "patch_size is [0, 8]: give rows and columns"),
+        (SLICES | {"patch_size": [-8, 8]}, "patch_size is [-8, 8]: give rows and columns"),
+        (SLICES | {"patch_size": [64.0, 64]}, "patch_size is [64.0, 64]: give rows and columns"),
+        (SLICES | {"patch_size": 64}, "patch_size is 64: give rows and columns, multiples of 8, as [512,512]."),
+        (SLICES | {"patch_size": "64"}, "patch_size is '64': give rows and columns"),
+        (SLICES | {"num_slices": 4}, "num_slices is 4: give an odd number"),
+        (SLICES | {"num_slices": 0}, "num_slices is 0: give a whole number of at least 1."),
+        (SLICES | {"num_slices": 3.0}, "num_slices is 3.0: give a whole number of at least 1."),
+        (SLICES | {"plane": "axia"}, "plane is 'axia': choose one of auto, axial, coronal, sagittal."),
+        (SLICES | {"weighting": "adaptiv"}, "weighting is 'adaptiv': choose one of adaptive, static, rank, none."),
+        (SLICES | {"select_by": "dice"}, "select_by is 'dice': choose one of mean_iou, mean_dice."),
+        (SLICES | {"resize_back": "none"}, "resize_back is 'none': choose one of labels, probabilities."),
+        (SLICES | {"distance_unit": "cm"}, "distance_unit is 'cm': choose one of mm, voxel."),
+        (SLICES | {"step_epochs": 0}, "step_epochs is 0: give a whole number of at least 1."),
+        (SLICES | {"out_channels": 0}, "out_channels is 0: give a whole number of at least 1."),
+        (SLICES | {"feature_scale": 0}, "feature_scale is 0: give a number above 0."),
+        (SLICES | {"intensity_std": -0.2}, "intensity_std is -0.2: give a number above 0."),
+        (SLICES | {"intensity_std": float("nan")}, "intensity_std is nan: give a number above 0."),
+        (SLICES | {"intensity_mean": 120}, "intensity_mean is 120: give a share from 0 to 1."),
+        (SLICES | {"elastic_probability": 2}, "elastic_probability is 2: give a share from 0 to 1."),
+        (SLICES | {"mirror_probability": "half"}, "mirror_probability is 'half': give a share from 0 to 1."),
+        (SLICES | {"keep_largest": 1}, "keep_largest is 1: write True or False."),
+        (SLICES | {"count_hallucinated": "no"}, "count_hallucinated is 'no': write True or False."),
+    ],
+)
+def test_unfit_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_options(options)
+    assert str(caught.value).startswith(message)
+
+
+def test_volumes_are_compared_with_a_patch_of_volumes_alone() -> None:
+    """Slices are resized to theirs, or padded."""
+    assert _patch_of(VOLUMES) == [96, 96, 96]
+    assert _patch_of(SLICES) is None
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({"0": "background", "1": "Femur, left", "2": "Femur, right"}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "labels"),
+    [
+        ("rsanet", {}, 2),
+        ("zoom_resunet", {"out_channels": 2}, 2),
+        ("s2anet", {}, 55),
+        ("s2anet", {"out_channels": 55, "label_table": None}, 55),
+    ],
+)
+def test_labels_of_a_bundle(name: str, options: dict[str, Any], labels: int) -> None:
+    assert labels_of(name, options) == list(range(labels))
+
+
+def test_labels_of_the_user(table: Path) -> None:
+    assert labels_of("s2anet", {"label_table": str(table), "out_channels": 3}) == [0, 1, 2]
+    assert labels_of("s2anet", {"label_table": str(table)}) == [0, 1, 2]
+
+
+def test_a_table_of_another_length_than_the_output_is_refused(table: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        labels_of("s2anet", {"label_table": str(table), "out_channels": 55})
+    assert str(caught.value) == (
+        f"{table} names 3 labels with the background, out_channels is 55: "
+        "add --out_channels 3, or give the table of your labels with --label_table FILE."
+    )
+    with pytest.raises(
+        InputError, match=r"bundle's own label table names 55 .* out_channels is 8: .*--label_table FILE"
+    ):
+        labels_of("s2anet", {"label_table": None, "out_channels": 8})
+
+
+def test_a_table_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.json: label table cannot be read"):
+        labels_of("s2anet", {"label_table": str(tmp_path / "gone.json"), "out_channels": 55})
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "modalities"),
+    [("s2anet", 1, ["MR"]), ("s2anet", 3, 3), ("rsanet", 3, ["T1", "T2", "FLAIR"]), ("rsanet", 1, 1)],
+)
+def test_slices_of_a_modality_are_one_modality(name: str, channels: int, modalities: Any) -> None:
+    assert modalities_of(name, channels) == modalities
