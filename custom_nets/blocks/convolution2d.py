@@ -62,11 +62,10 @@ class ConvolutionNormReLU2d(nn.Module):
         norm = self.norm
         if norm is None:
             return F.relu_(self.conv(x))
-        if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
+        if not torch.jit.is_scripting():  # TorchScript leaves out what stands under this very condition
             if not (self.training or torch.is_grad_enabled() or captured()):
-                weight, bias = folded(self.conv, norm)
-                return F.relu_(F.conv2d(x, weight, bias, 1, self.conv.padding, self.conv.dilation))
-            if norm.training and lean_convolution2d.is_lean(x, self.conv.weight):
+                return self._folded(x, norm)
+            if self.is_lean(x):
                 return lean_norm2d.norm_relu(self.convolve(x), norm, positions)
         x = self.conv(x)
         if positions == 1 or not norm.training:
@@ -74,11 +73,32 @@ class ConvolutionNormReLU2d(nn.Module):
         return F.relu_(torch.cat([norm(part) for part in x.chunk(positions)]))
 
     @torch.jit.unused
+    def _folded(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        weight, bias = folded(self.conv, norm)
+        dilation = self.conv.dilation[0]
+        if lean_convolution2d.on_cpu(x, weight) and lean_convolution2d.pays(x, weight, dilation):
+            return lean_convolution2d.convolution([x], weight, bias, dilation, rectify=True)
+        return F.relu_(F.conv2d(x, weight, bias, 1, self.conv.padding, self.conv.dilation))
+
+    @torch.jit.unused
+    def is_lean(self, x: Tensor) -> bool:
+        """True in a training step on a CPU, with a norm as `batch_norm` builds it."""
+        norm = self.norm
+        if norm is None or not (norm.training and norm.affine and norm.track_running_stats):
+            return False
+        return norm.momentum is not None and lean_convolution2d.is_lean(x, self.conv.weight)
+
+    @torch.jit.unused
     def convolve(self, x: Tensor) -> Tensor:
         """The convolution alone, in a training step on a CPU."""
-        if lean_convolution2d.pays(x, self.conv.weight):
-            return lean_convolution2d.convolution([x], self.conv.weight, self.conv.bias, self.conv.dilation[0])
-        return self.conv(x)
+        conv = self.conv
+        if lean_convolution2d.pays(x, conv.weight, conv.dilation[0]):
+            return lean_convolution2d.convolution([x], conv.weight, conv.bias, conv.dilation[0])
+        if conv.kernel_size == (1, 1):  # a matrix product, for which PyTorch takes a slow path else
+            return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+        if x.shape[1] == 1:  # PyTorch sees no layout in one channel: say it in the strides
+            x = x.reshape(len(x), x.shape[2], x.shape[3], 1).permute(0, 3, 1, 2)
+        return conv(x)
 
 
 class DoubleConvolution2d(nn.Module):
@@ -92,27 +112,21 @@ class DoubleConvolution2d(nn.Module):
     def forward(self, x: Tensor, positions: int = 1) -> Tensor:
         """Convolve twice; see `ConvolutionNormReLU2d`."""
         if not torch.jit.is_scripting():  # noqa: SIM102
-            if self._is_lean(x):
+            if self.conv1.is_lean(x) and self.conv2.is_lean(x):
                 norm = self.conv2.norm
                 assert norm is not None
                 return lean_norm2d.norm_relu(self._before_last_norm(x, positions), norm, positions)
         return self.conv2(self.conv1(x, positions), positions)
 
     def with_pooled(self, x: Tensor, positions: int = 1) -> tuple[Tensor, Tensor]:
-        """The result, and its maxima over 2x2 voxels."""
+        """The result, and its maxima over 2x2 voxels; H and W even."""
         if not torch.jit.is_scripting():  # noqa: SIM102
-            if self._is_lean(x) and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
+            if self.conv1.is_lean(x) and self.conv2.is_lean(x):
                 norm = self.conv2.norm
                 assert norm is not None
                 return lean_norm2d.norm_relu_pool(self._before_last_norm(x, positions), norm, positions)
         x = self.forward(x, positions)
         return x, F.max_pool2d(x, 2)
-
-    @torch.jit.unused
-    def _is_lean(self, x: Tensor) -> bool:
-        norms = self.conv1.norm, self.conv2.norm
-        trained = all(norm is not None and norm.training for norm in norms)
-        return trained and lean_convolution2d.is_lean(x, self.conv1.conv.weight)
 
     @torch.jit.unused
     def _before_last_norm(self, x: Tensor, positions: int) -> Tensor:

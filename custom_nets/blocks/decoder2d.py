@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from custom_nets.blocks.lean_convolution2d import convolution, is_lean, pays
+from custom_nets.blocks.lean_convolution2d import convolution, on_cpu, pays
 
 
 def upsampling2d(name: str, in_channels: int, out_channels: int) -> nn.Module:
@@ -55,7 +55,7 @@ class DecoderLevel2d(nn.Module):
     def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
         """Join the coarse map ``x`` and the ``skips``; see the class."""
         if not torch.jit.is_scripting():  # noqa: SIM102
-            if is_lean(x, self.conv1.weight) and pays(skips[0], self.conv1.weight):
+            if on_cpu(x, self.conv1.weight) and pays(skips[0], self.conv1.weight):
                 x = convolution([self.up(x), *skips], self.conv1.weight, self.conv1.bias, rectify=True)
                 return convolution([x], self.conv2.weight, self.conv2.bias, rectify=True)
         weights = self.conv1.weight.chunk(1 + len(skips), dim=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolution of one map or several joined ones, with norm and ReLU before or ReLU behind, in a training step on a CPU.
+"""Convolution of one map or several joined ones on a CPU, with norm and ReLU before or ReLU behind.
 
 Autograd keeps the input of a norm, the output of a ReLU, the concatenation of maps and the input of a convolution. Here
 each map is kept once, as it was made; what follows from it by a norm and a ReLU is computed again, chunk by chunk,
@@ -16,23 +16,33 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from custom_nets.blocks.lean_norm2d import Normed, NormGradient, moments, side_by_side
+from custom_nets.blocks.lean_norm2d import ChunkSums, Normed, NormGradient, moments, side_by_side
 from custom_nets.blocks.modes import captured, recorded
 from custom_nets.blocks.winograd import ChunkAccess, Size, convolve, kernel_gradient, transformed_kernel
 
 #: From these numbers on, fewer multiplications pay for the transforms (measured on a CPU).
 _CHANNELS_THAT_PAY, _VOXELS_THAT_PAY = 32, 512
+#: Up to this part of the map may be computed where tiles stand over.
+_WASTE_THAT_PAYS = 1.25
 
 
-def is_lean(x: Tensor, weight: Tensor) -> bool:
-    """True in a training step on a CPU at full precision; else PyTorch's plain operations run."""
-    if x.device.type != "cpu" or captured() or not recorded(x, weight) or torch.is_autocast_enabled("cpu"):
+def on_cpu(x: Tensor, weight: Tensor) -> bool:
+    """True on a CPU at full precision, unless another form of the network is being made."""
+    if x.device.type != "cpu" or captured() or torch.is_autocast_enabled("cpu"):
         return False
     return x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
 
 
-def pays(x: Tensor, weight: Tensor) -> bool:
+def is_lean(x: Tensor, weight: Tensor) -> bool:
+    """True in a training step on a CPU at full precision; else PyTorch's plain operations run."""
+    return on_cpu(x, weight) and recorded(x, weight)
+
+
+def pays(x: Tensor, weight: Tensor, dilation: int = 1) -> bool:
     """True for 3x3 kernels and sizes for which the functions below are faster than the plain operations."""
+    size = Size(x.shape[0], x.shape[2], x.shape[3], dilation)
+    if size.tile_rows * size.tile_columns * size.tile**2 > _WASTE_THAT_PAYS * size.height * size.width:
+        return False
     if weight.shape[2:] != (3, 3) or min(weight.shape[:2]) < _CHANNELS_THAT_PAY:
         return False
     return x.shape[0] * x.shape[2] * x.shape[3] >= _VOXELS_THAT_PAY
@@ -75,9 +85,7 @@ def split(x: Tensor, parts: int) -> list[Tensor]:
 
 class _Convolution(Function):
     @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, bias: Tensor | None, dilation: int, rectify: bool, *parts: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, dilation: int, rectify: bool, *parts: Tensor) -> Tensor:
         maps = [side_by_side(part) for part in parts]
         out = _convolved(_joined(maps), _size(maps[0], dilation), weight, bias, rectify)
         ctx.save_for_backward(weight, out if rectify else None, *parts)
@@ -207,14 +215,14 @@ def _weight_gradients(
 ) -> tuple[Tensor, Tensor | None]:
     if not has_bias:
         return kernel_gradient(read, read_gradient, size, weight), None
-    total = weight.new_zeros(len(weight), dtype=torch.float64)
+    sums = ChunkSums()
 
     def read_and_sum(images: slice, rows: slice, out: Tensor) -> None:
         read_gradient(images, rows, out)
-        total.add_(out.sum((0, 1, 2)))
+        sums.add(images, rows, out)
 
     by_weight = kernel_gradient(read, read_and_sum, size, weight)
-    return by_weight, total.to(weight.dtype)
+    return by_weight, sums.of_images().sum(0).to(weight.dtype)
 
 
 def _empty_like(maps: list[Tensor]) -> list[Tensor]:

@@ -8,6 +8,7 @@ cache, so that a layer makes one large tensor on its way forth and one on its wa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from custom_nets.blocks.winograd import Size
+from custom_nets.blocks.chunk_threads import in_threads
+from custom_nets.blocks.winograd import Chunk, Size
 
 
 def norm_relu(x: Tensor, norm: nn.BatchNorm2d, positions: int) -> Tensor:
@@ -42,9 +44,21 @@ def moments(x: Tensor, norm: nn.BatchNorm2d, positions: int) -> tuple[Tensor, Te
     assert momentum is not None and norm.num_batches_tracked is not None
     with torch.no_grad():
         for part in x.detach().chunk(positions):
+            if part.numel() == part.shape[1]:
+                raise ValueError(f"a batch norm in train mode needs more than one value of a channel: {x.shape}.")
             found.append(torch.batch_norm_update_stats(part, norm.running_mean, norm.running_var, momentum))
             norm.num_batches_tracked.add_(1)
         return torch.stack([mean for mean, _ in found]), torch.stack([(var + norm.eps).rsqrt() for _, var in found])
+
+
+def for_chunks(size: Size, work: Callable[[slice, slice], None]) -> None:
+    """Call ``work`` with the images and rows of each chunk, in several threads."""
+
+    def share(chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            work(chunk.images, slice(chunk.first_row, min(chunk.end_row, size.height)))
+
+    in_threads(share, size.chunks())
 
 
 def side_by_side(x: Tensor) -> Tensor:
@@ -71,6 +85,7 @@ class Normed:
 
     @property
     def size(self) -> Size:
+        """N, H and W."""
         return Size(*self.x.shape[:3])
 
     def rectified(self, images: slice, rows: slice, out: Tensor) -> None:
@@ -81,15 +96,31 @@ class Normed:
         return values.repeat_interleave(len(self.x) // len(values), dim=0)[:, None, None]
 
 
+class ChunkSums:
+    """Sums over the rows and columns of chunks, taken from several threads and added up in one order."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, int], Tensor] = {}
+
+    def add(self, images: slice, rows: slice, values: Tensor) -> None:
+        """Take the values of a chunk."""
+        self._sums[images.start, rows.start] = values.sum((1, 2))
+
+    def of_images(self) -> Tensor:
+        """Sums of each image and channel, N x C, in float64."""
+        found: dict[int, Tensor] = {}
+        for (image, _), sums in sorted(self._sums.items(), key=lambda item: item[0]):
+            found[image] = found[image] + sums if image in found else sums.double()
+        return torch.cat(list(found.values()))
+
+
 class NormGradient:
     """The way back through ReLU and norm: takes the gradient by the ReLU's result in chunks, then makes that by x."""
 
     def __init__(self, normed: Normed) -> None:
         self.normed = normed
         self.gradient = torch.empty_like(normed.x)
-        images, channels = normed.x.shape[0], normed.x.shape[3]
-        self.sums = normed.x.new_zeros(images, channels, dtype=torch.float64)
-        self.products = torch.zeros_like(self.sums)
+        self.sums, self.products = ChunkSums(), ChunkSums()
 
     def add(self, images: slice, rows: slice, values: Tensor) -> None:
         """Take the gradient by a chunk of the ReLU's result."""
@@ -97,23 +128,25 @@ class NormGradient:
         result = torch.addcmul(self.normed.summand[images], x, self.normed.factor[images])
         chunk = self.gradient[images, rows]
         torch.ops.aten.threshold_backward.grad_input(values, result, 0, grad_input=chunk)
-        self.sums[images] += chunk.sum((1, 2))
-        self.products[images] += torch.mul(chunk, x, out=result).sum((1, 2))
+        self.sums.add(images, rows, chunk)
+        self.products.add(images, rows, torch.mul(chunk, x, out=result))
 
     def finish(self) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients by the norm's input, N x C x H x W, by its scale and by its shift, once all chunks are there."""
         normed = self.normed
         mean, deviation = normed.mean.double(), normed.deviation.double()
-        by_shift = self.sums.unflatten(0, (len(mean), -1)).sum(1)
-        by_scale = (self.products.unflatten(0, (len(mean), -1)).sum(1) - mean * by_shift) * deviation
+        by_shift = self.sums.of_images().unflatten(0, (len(mean), -1)).sum(1)
+        by_scale = (self.products.of_images().unflatten(0, (len(mean), -1)).sum(1) - mean * by_shift) * deviation
         count = normed.x[0, ..., 0].numel() * len(normed.x) // len(mean)
         factor = deviation * normed.scale / -count
         slope = normed._of_images((factor * deviation * by_scale).to(normed.x.dtype))
         level = normed._of_images((factor * (by_shift - mean * deviation * by_scale)).to(normed.x.dtype))
-        for chunk in normed.size.chunks():
-            rows = slice(chunk.first_row, chunk.end_row)
-            part = self.gradient[chunk.images, rows].mul_(normed.factor[chunk.images])
-            part.addcmul_(normed.x[chunk.images, rows], slope[chunk.images]).add_(level[chunk.images])
+
+        def turn(images: slice, rows: slice) -> None:
+            part = self.gradient[images, rows].mul_(normed.factor[images])
+            part.addcmul_(normed.x[images, rows], slope[images]).add_(level[images])
+
+        for_chunks(normed.size, turn)
         dtype = normed.scale.dtype
         return self.gradient.permute(0, 3, 1, 2), by_scale.sum(0).to(dtype), by_shift.sum(0).to(dtype)
 
@@ -124,9 +157,7 @@ class _NormReLU(Function):
         ctx.save_for_backward(x, scale, shift, mean, deviation)
         normed = Normed(side_by_side(x), scale, shift, mean, deviation)
         out = torch.empty_like(normed.x)
-        for chunk in normed.size.chunks():
-            rows = slice(chunk.first_row, chunk.end_row)
-            normed.rectified(chunk.images, rows, out[chunk.images, rows])
+        for_chunks(normed.size, lambda images, rows: normed.rectified(images, rows, out[images, rows]))
         return out.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -135,9 +166,7 @@ class _NormReLU(Function):
         x, *norm = ctx.saved_tensors
         gradient = side_by_side(gradient)
         back = NormGradient(Normed(side_by_side(x), *norm))
-        for chunk in back.normed.size.chunks():
-            rows = slice(chunk.first_row, chunk.end_row)
-            back.add(chunk.images, rows, gradient[chunk.images, rows])
+        for_chunks(back.normed.size, lambda images, rows: back.add(images, rows, gradient[images, rows]))
         return *back.finish(), None, None
 
 
@@ -150,13 +179,15 @@ class _NormReLUPool(Function):
         out = torch.empty_like(normed.x)
         n, height, width, channels = out.shape
         pooled = out.new_empty(n, height // 2, width // 2, channels)
-        for chunk in normed.size.chunks():
-            rows = slice(chunk.first_row, chunk.end_row)
-            normed.rectified(chunk.images, rows, out[chunk.images, rows])
-            first, *others = _quarters(out[chunk.images, rows])
-            most = pooled[chunk.images, rows.start // 2 : rows.stop // 2].copy_(first)
+
+        def pool(images: slice, rows: slice) -> None:
+            normed.rectified(images, rows, out[images, rows])
+            first, *others = _quarters(out[images, rows])
+            most = pooled[images, rows.start // 2 : rows.stop // 2].copy_(first)
             for quarter in others:
                 torch.maximum(most, quarter, out=most)
+
+        for_chunks(normed.size, pool)
         out, pooled = out.permute(0, 3, 1, 2), pooled.permute(0, 3, 1, 2)
         ctx.save_for_backward(x, scale, shift, mean, deviation, out, pooled)
         ctx.set_materialize_grads(False)
@@ -170,14 +201,16 @@ class _NormReLUPool(Function):
         back = NormGradient(Normed(side_by_side(x), *norm))
         gradient = None if gradient is None else side_by_side(gradient)
         by_pooled = None if by_pooled is None else side_by_side(by_pooled)
-        for chunk in back.normed.size.chunks():
-            images, rows = chunk.images, slice(chunk.first_row, chunk.end_row)
+
+        def unpool(images: slice, rows: slice) -> None:
             whole = out[images, rows]
             values = torch.zeros_like(whole) if gradient is None else gradient[images, rows].clone()
             if by_pooled is not None:
                 half = slice(rows.start // 2, rows.stop // 2)
                 _add_to_first_maxima(values, whole, pooled[images, half], by_pooled[images, half])
             back.add(images, rows, values)
+
+        for_chunks(back.normed.size, unpool)
         return *back.finish(), None, None
 
 

@@ -13,18 +13,20 @@ All maps here are N x H x W x C, contiguous.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from custom_nets.blocks.chunk_threads import in_threads
+
 #: Writes a chunk of a map, its images and rows, into the tensor given, of that shape; or takes one from there.
 ChunkAccess = Callable[[slice, slice, Tensor], None]
 
 #: Tiles of a chunk: of 64 to 1024 channels, 2 to 16 MB. Fewer make slow matrix products, more leave the cache.
-_TILES = 256
+_TILES, _FEWEST_TILES = 256, 64
 _G = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]]
 #: Where the kernel's four transformed rows lie, of the kernel as it is and of the reversed one.
 _FORWARD, _REVERSED = (0, 1, 2, 3), (3, 1, 2, 0)
@@ -47,28 +49,39 @@ def convolve(read: ChunkAccess, write: ChunkAccess, size: Size, kernel: Tensor, 
     """
     order = _REVERSED if transposed else _FORWARD
     kernel = kernel if transposed else kernel.transpose(1, 2)
-    plans: dict[tuple[int, int], tuple[_InputTiles, _OutputTiles]] = {}
-    for chunk in size.chunks():
-        if chunk.shape not in plans:
-            inputs = _InputTiles(size, chunk.shape, kernel.shape[1], order, kernel)
-            plans[chunk.shape] = inputs, _OutputTiles(size, chunk.shape, kernel.shape[2], order, kernel)
-        inputs, outputs = plans[chunk.shape]
-        torch.bmm(inputs.transform(read, chunk), kernel, out=outputs.products)
-        outputs.transform(write, chunk)
+
+    def work(chunks: Sequence[Chunk]) -> None:
+        plans: dict[tuple[int, int], tuple[_InputTiles, _OutputTiles]] = {}
+        for chunk in chunks:
+            if chunk.shape not in plans:
+                inputs = _InputTiles(size, chunk.shape, kernel.shape[1], order, kernel)
+                plans[chunk.shape] = inputs, _OutputTiles(size, chunk.shape, kernel.shape[2], order, kernel)
+            inputs, outputs = plans[chunk.shape]
+            torch.bmm(inputs.transform(read, chunk), kernel, out=outputs.products)
+            outputs.transform(write, chunk)
+
+    in_threads(work, size.chunks())
 
 
 def kernel_gradient(read: ChunkAccess, read_gradient: ChunkAccess, size: Size, weight: Tensor) -> Tensor:
     """Gradient by the kernel, shaped like ``weight``, of `convolve` of the map, given the gradient by its result."""
-    total = weight.new_zeros(16, *weight.shape[:2])
-    plans: dict[tuple[int, int], tuple[_InputTiles, _GradientTiles]] = {}
-    for chunk in size.chunks():
-        if chunk.shape not in plans:
-            inputs = _InputTiles(size, chunk.shape, weight.shape[1], _FORWARD, weight)
-            plans[chunk.shape] = inputs, _GradientTiles(size, chunk.shape, weight.shape[0], weight)
-        inputs, gradients = plans[chunk.shape]
-        products = gradients.transform(read_gradient, chunk)
-        torch.baddbmm(total, products.transpose(1, 2), inputs.transform(read, chunk), out=total)
-    return torch.mm(total.view(16, -1).t(), _kernel_table(weight)).view(weight.shape)
+
+    def work(chunks: Sequence[Chunk]) -> Tensor:
+        total = weight.new_zeros(16, *weight.shape[:2])
+        plans: dict[tuple[int, int], tuple[_InputTiles, _GradientTiles]] = {}
+        for chunk in chunks:
+            if chunk.shape not in plans:
+                inputs = _InputTiles(size, chunk.shape, weight.shape[1], _FORWARD, weight)
+                plans[chunk.shape] = inputs, _GradientTiles(size, chunk.shape, weight.shape[0], weight)
+            inputs, gradients = plans[chunk.shape]
+            by_products = gradients.transform(read_gradient, chunk)
+            torch.baddbmm(total, by_products.transpose(1, 2), inputs.transform(read, chunk), out=total)
+        return total
+
+    first, *others = in_threads(work, size.chunks())
+    for total in others:
+        first += total
+    return torch.mm(first.view(16, -1).t(), _kernel_table(weight)).view(weight.shape)
 
 
 @dataclass(frozen=True)
@@ -117,15 +130,25 @@ class Size:
         """Columns of tiles, the last of which may stand over."""
         return -(-self.width // self.tile)
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Cut the map up."""
+    def chunks(self) -> list[Chunk]:
+        """Cut the map up, so that each of PyTorch's threads gets a few chunks where the map is large enough."""
+        tiles, threads = _TILES, torch.get_num_threads()
+        chunks = self._chunks(tiles)
+        while threads > 1 and len(chunks) < 2 * threads and tiles > _FEWEST_TILES:
+            tiles //= 2
+            chunks = self._chunks(tiles)
+        return chunks
+
+    def _chunks(self, tiles: int) -> list[Chunk]:
         in_row = self.tile_columns * self.dilation**2
-        images, rows = max(1, _TILES // (in_row * self.tile_rows)), max(1, _TILES // in_row)
+        images, rows = max(1, tiles // (in_row * self.tile_rows)), max(1, tiles // in_row)
+        chunks = []
         for image in range(0, self.images, images):
             part = slice(image, min(image + images, self.images))
             for row in range(0, self.tile_rows, rows):
                 end = min(row + rows, self.tile_rows)
-                yield Chunk(part, end - row, row * self.tile, end * self.tile)
+                chunks.append(Chunk(part, end - row, row * self.tile, end * self.tile))
+        return chunks
 
 
 #: An elementwise operation, its operands, its result.
@@ -220,8 +243,7 @@ def _four_of(x: Tensor, axis: int, out: list[Tensor]) -> list[_Step]:
     even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
     d0, d1 = even.narrow(axis, 0, tiles), odd.narrow(axis, 0, tiles)
     d2, d3 = even.narrow(axis, 1, tiles), odd.narrow(axis, 1, tiles)
-    operands = [(torch.sub, (d0, d2)), (torch.add, (d1, d2)), (torch.sub, (d2, d1)), (torch.sub, (d1, d3))]
-    return [(operation, pair, result) for (operation, pair), result in zip(operands, out, strict=True)]
+    return _into([(torch.sub, (d0, d2)), (torch.add, (d1, d2)), (torch.sub, (d2, d1)), (torch.sub, (d1, d3))], out)
 
 
 def _two_of(m: list[Tensor], out: list[Tensor]) -> list[_Step]:
@@ -237,8 +259,11 @@ def _two_of(m: list[Tensor], out: list[Tensor]) -> list[_Step]:
 
 def _four_from_two(g0: Tensor, g1: Tensor, out: list[Tensor]) -> list[_Step]:
     """A: g0, g0 + g1, g0 - g1 and -g1."""
-    operands = [(torch.mul, (g0, 1)), (torch.add, (g0, g1)), (torch.sub, (g0, g1)), (torch.neg, (g1,))]
-    return [(operation, pair, result) for (operation, pair), result in zip(operands, out, strict=True)]
+    return _into([(torch.mul, (g0, 1)), (torch.add, (g0, g1)), (torch.sub, (g0, g1)), (torch.neg, (g1,))], out)
+
+
+def _into(operations: list[tuple[Callable[..., Tensor], tuple[Any, ...]]], out: list[Tensor]) -> list[_Step]:
+    return [(operation, operands, result) for (operation, operands), result in zip(operations, out, strict=True)]
 
 
 def _kernel_table(like: Tensor) -> Tensor:
