@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, TypeVar
 
 import torch
@@ -52,6 +52,8 @@ class Comparison:
 def compare_seconds(ours: Callable[[], object], plain: Callable[[], object], runs: int) -> Comparison:
     """Time two functions in turn, A B A B …, so that a machine that slows down slows both.
 
+    With one thread it is processor time, which other programs hardly lengthen; with several the time that passes.
+
     Call each once before, for instance to compare their results: PyTorch chooses and compiles its kernels then.
 
     Args:
@@ -60,12 +62,13 @@ def compare_seconds(ours: Callable[[], object], plain: Callable[[], object], run
         runs: measured calls of each, 1 or more.
     """
     functions = (ours, plain)
+    clock = process_time if torch.get_num_threads() == 1 else perf_counter
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(runs):
         for function, times in zip(functions, seconds, strict=True):
-            start = perf_counter()
+            start = clock()
             function()
-            times.append(perf_counter() - start)
+            times.append(clock() - start)
     return Comparison(median(seconds[0]), median(seconds[1]), "s", runs)
 
 

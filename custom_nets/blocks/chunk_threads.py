@@ -64,4 +64,5 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
 
 def _on_one_core(started: threading.Barrier) -> None:
     torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread takes the number over when it is first asked for, then for good
     started.wait()

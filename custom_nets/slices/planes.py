@@ -60,16 +60,20 @@ class SlicesFirstd(MapTransform):
     Args:
         keys: C x X x Y x Z each, any orientation; the first decides on the plane for all.
         plane: axial, coronal or sagittal; "auto" as in :func:`axis_codes`.
+        mirrored: slices will be mirrored left to right, so sagittal ones are refused.
         allow_missing_keys: do not raise for a missing key.
 
     Raises:
         InputError: for another plane; when called, see :func:`axis_codes`.
     """
 
-    def __init__(self, keys: KeysCollection, plane: str = "auto", allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection, plane: str = "auto", mirrored: bool = False, allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         check_plane(plane)
         self.plane = plane
+        self.mirrored = mirrored
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Turn ``data[key]`` for every key; the affine follows."""
@@ -77,7 +81,10 @@ class SlicesFirstd(MapTransform):
         codes = ""
         for key in self.key_iterator(result):
             volume = result[key]
-            codes = codes or axis_codes(volume.affine, self.plane, str(volume.meta.get("filename_or_obj", f"'{key}'")))
+            file = str(volume.meta.get("filename_or_obj", f"'{key}'"))
+            codes = codes or axis_codes(volume.affine, self.plane, file)
+            if self.mirrored and codes[2] != "L":
+                raise InputError(f"{file} has sagittal slices, which mirrored would be wrong: --mirror_probability 0")
             result[key] = turned(volume, codes)
         return result
 

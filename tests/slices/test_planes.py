@@ -181,3 +181,10 @@ def test_channels_turn_together(codes: str) -> None:
     found = turned(both, codes)
     assert torch.equal(found[0].as_tensor(), turned(one, codes)[0].as_tensor())
     assert torch.equal(found[1], 2 * found[0])
+
+
+def test_sagittal_slices_are_not_mirrored() -> None:
+    volume = MetaTensor(torch.zeros(1, 4, 5, 6), affine=torch.diag(torch.tensor([5.0, 1.0, 1.0, 1.0])))
+    with pytest.raises(InputError, match="sagittal slices.*--mirror_probability 0"):
+        SlicesFirstd("image", mirrored=True)({"image": volume})
+    assert SlicesFirstd("image", "axial", mirrored=True)({"image": volume})["image"].shape == (1, 6, 5, 4)
