@@ -185,6 +185,6 @@ def test_channels_turn_together(codes: str) -> None:
 
 def test_sagittal_slices_are_not_mirrored() -> None:
     volume = MetaTensor(torch.zeros(1, 4, 5, 6), affine=torch.diag(torch.tensor([5.0, 1.0, 1.0, 1.0])))
-    with pytest.raises(InputError, match="sagittal slices.*--mirror_probability 0"):
+    with pytest.raises(InputError, match=r"sagittal slices.*--mirror_probability 0"):
         SlicesFirstd("image", mirrored=True)({"image": volume})
     assert SlicesFirstd("image", "axial", mirrored=True)({"image": volume})["image"].shape == (1, 6, 5, 4)
