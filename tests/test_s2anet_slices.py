@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from custom_nets.blocks.convolution2d import ConvolutionNormReLU2d
 from tests.recipe import image
 from tests.test_s2anet import small
 
@@ -72,3 +73,15 @@ def test_metatensors_and_channels_last_are_taken() -> None:
         assert torch.equal(torch.as_tensor(network(MetaTensor(x))), expected)
         other = network(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(other, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_norm_that_trains_in_an_evaluated_layer_is_not_folded() -> None:
+    """As when batch norms alone are adapted to new scans."""
+    layer = ConvolutionNormReLU2d(2, 4).eval()
+    assert layer.norm is not None
+    layer.norm.train()
+    x = image((2, 2, 8, 8))
+    with torch.no_grad():
+        expected = torch.relu(torch.nn.functional.batch_norm(layer.conv(x), None, None, training=True))
+        torch.testing.assert_close(layer(x), expected)
+    assert layer.norm.num_batches_tracked == 1

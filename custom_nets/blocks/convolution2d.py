@@ -25,7 +25,7 @@ def batch_norm(name: str, channels: int) -> nn.BatchNorm2d | None:
 class ConvolutionNormReLU2d(nn.Module):
     """Convolution, batch norm (or none), ReLU.
 
-    In eval mode without gradients the norm is multiplied into the convolution's weights: the same function, one pass
+    Without gradients a norm in eval mode is multiplied into the convolution's weights: the same function, one pass
     over the map less.
 
     Args:
@@ -63,7 +63,7 @@ class ConvolutionNormReLU2d(nn.Module):
         if norm is None:
             return F.relu_(self.conv(x))
         if not torch.jit.is_scripting():  # TorchScript leaves out what stands under this very condition
-            if not (self.training or torch.is_grad_enabled() or captured()):
+            if not (norm.training or torch.is_grad_enabled() or captured()):
                 return self._folded(x, norm)
             if self.is_lean(x):
                 return lean_norm2d.norm_relu(self.convolve(x), norm, positions)
