@@ -8,11 +8,12 @@ from typing import Any
 
 _NETWORKS = {
     "RSANet": "custom_nets.nets.rsanet",
+    "S2CANet": "custom_nets.nets.s2ca_net",
     "S2aNet": "custom_nets.nets.s2anet",
     "ZoomResUNet": "custom_nets.nets.zoom_resunet",
 }
 
-__all__ = ["RSANet", "S2aNet", "ZoomResUNet"]
+__all__ = ["RSANet", "S2CANet", "S2aNet", "ZoomResUNet"]
 
 
 def __getattr__(name: str) -> Any:

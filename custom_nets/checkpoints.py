@@ -177,6 +177,7 @@ def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
 OFFICIAL = {
     "rsanet": "custom_nets.published.rsanet",
     "s2anet": "custom_nets.published.s2anet",
+    "s2ca_net": "custom_nets.published.s2ca_net",
     "zoom_resunet": "custom_nets.published.zoom_resunet",
 }
 

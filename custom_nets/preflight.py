@@ -16,6 +16,7 @@ from custom_nets.datasets.datalist import Case, load_section
 from custom_nets.datasets.label_table import read_label_table
 from custom_nets.datasets.preflight import check_inference, check_training
 from custom_nets.datasets.problems import require_sound
+from custom_nets.datasets.tumour_labels import label_convention, label_values
 from custom_nets.errors import InputError, stops_with_message
 from custom_nets.option_checks import check_options, require_writable
 from custom_nets.options import MEANINGS, WORKFLOWS
@@ -55,6 +56,8 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
             *(options["dataset_dir"], options["datalist"], modalities, labels, patch_size),
             spacing=spacing,
             bright=_expected_brightness(options),
+            any_order=_reorders(options),
+            label_convention=_convention(options),
         )
         return
     sections = {
@@ -63,7 +66,8 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
     }
     _check_ranks(len(sections["validation"]))
     cases = [case for section in sections.values() for case in section]
-    require_sound(check_cases(cases, modalities, labels, CheckOptions(patch_size, spacing)))
+    strictness = CheckOptions(patch_size, spacing, label_convention=_convention(options))
+    require_sound(check_cases(cases, modalities, labels, strictness))
 
 
 @stops_with_message
@@ -85,7 +89,8 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
     modalities = modalities_of(name, options["in_channels"])
     given = _given(parser, "validate::dataset::data" if labelled else "dataset::data")
     if given is not None:
-        require_sound(check_cases(given, modalities, labels, CheckOptions(empty_label=None)))
+        strictness = CheckOptions(empty_label=None, label_convention=_convention(options))
+        require_sound(check_cases(given, modalities, labels, strictness))
         return
     if not labelled:
         _check_places(load_section(options["dataset_dir"], options["datalist"], section, labelled=False), options)
@@ -93,6 +98,8 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
         *(options["dataset_dir"], options["datalist"], modalities, labels),
         section=section,
         bright=_expected_brightness(options),
+        any_order=_reorders(options),
+        label_convention=_convention(options),
     )
 
 
@@ -103,11 +110,17 @@ def modalities_of(name: str, in_channels: int) -> list[str] | int:
 
 
 def labels_of(name: str, options: Mapping[str, Any]) -> list[int]:
-    """Values that the label maps hold: those of ``label_table`` where the user gives one, else the bundle's own.
+    """Values that the label maps hold.
+
+    Those of ``label_table`` where the user gives one, of the data's convention where the bundle has the option
+    ``label_convention``, else the bundle's own.
 
     Raises:
-        InputError: for a table that cannot be read, or whose length is not ``out_channels``.
+        InputError: for a table that cannot be read, or whose length is not ``out_channels``; for an unknown convention.
     """
+    convention = _convention(options)
+    if convention:
+        return label_values(convention)
     table = read_label_table(options.get("label_table"), name)
     classes = options.get("out_channels", len(table))
     if classes != len(table):
@@ -117,6 +130,18 @@ def labels_of(name: str, options: Mapping[str, Any]) -> list[int]:
             f"add --out_channels {len(table)}, or give the table of your labels with --label_table FILE."
         )
     return list(table)
+
+
+def _convention(options: Mapping[str, Any]) -> str:
+    """The convention of the files' labels; an empty string for a bundle whose labels have none."""
+    if "label_convention" not in options:
+        return ""
+    return label_convention(options["dataset_dir"], options["datalist"], options["label_convention"])
+
+
+def _reorders(options: Mapping[str, Any]) -> bool:
+    """Whether the bundle puts the files' channels into its own order (``ReorderChannelsd``)."""
+    return bool(options.get("reorders_channels", False))
 
 
 def _patch_of(options: Mapping[str, Any]) -> Sequence[int] | None:

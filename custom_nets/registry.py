@@ -16,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Bundles to come: name -> (paper, task). A bundle that lands loses its line here.
 PLANNED = {
-    "s2ca_net": ("Shape-Scale Co-Awareness Network, 2024", "brain tumours"),
     "spineparsenet": ("SpineParseNet, IEEE Transactions on Medical Imaging 2021", "vertebrae, discs, sacrum"),
 }
 

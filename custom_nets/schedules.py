@@ -44,6 +44,43 @@ def official(step: int, iterations_per_epoch: int, restart_epochs: int) -> float
     return _cosine(since - 1 if since else period - 1, period)
 
 
+def warm_plateau_cosine(
+    step: int,
+    iterations_per_epoch: int,
+    warmup_epochs: int,
+    plateau_epochs: int,
+    epochs: int,
+    lowest: float,
+    clamp: bool = False,
+) -> float:
+    """S2CA-Net's schedule, as a share of the initial rate: a linear rise, a plateau at 1, half a cosine.
+
+    With W, M and T the warm-up, the plateau and the whole run in iterations: lowest + (1 - lowest) s, where s is k / W
+    for k < W, 1 for k < W + M and (1 + cos(π (k - W - M) / (T - W - M))) / 2 from there on.
+
+    Args:
+        step: k, iteration, counted from 0.
+        iterations_per_epoch: iterations an epoch.
+        warmup_epochs: 0 begins on the plateau.
+        plateau_epochs: may be 0.
+        epochs: of the run, more than both together.
+        lowest: share at the very beginning and at the end.
+        clamp: stay at the lowest share after T; as published the cosine rises again.
+
+    Returns:
+        lowest to 1.
+    """
+    warmup, end = warmup_epochs * iterations_per_epoch, epochs * iterations_per_epoch
+    fall = (warmup_epochs + plateau_epochs) * iterations_per_epoch
+    if step < warmup:
+        share = step / warmup
+    elif step < fall:
+        share = 1.0
+    else:
+        share = _cosine((min(step, end) if clamp else step) - fall, end - fall)
+    return lowest + (1 - lowest) * share
+
+
 def _cosine(step: int, period: int) -> float:
     return (1 + math.cos(math.pi * step / period)) / 2
 
@@ -76,3 +113,54 @@ class CosineRestarts:
         if self.schedule == "sgdr":
             return sgdr(step, self.restart_epochs * self.iterations_per_epoch)
         return official(step, self.iterations_per_epoch, self.restart_epochs)
+
+
+class WarmPlateauCosine:
+    """Factor of the learning rate for `torch.optim.lr_scheduler.LambdaLR`; see :func:`warm_plateau_cosine`.
+
+    Args:
+        iterations_per_epoch: iterations an epoch, all processes of a distributed run counted once.
+        warmup_epochs: of the linear rise.
+        plateau_epochs: at the full rate.
+        epochs: of the run.
+        lowest: share of the rate at the very beginning and at the end, above 0 and at most 1.
+        clamp: stay at the lowest share after the last epoch; as published the rate rises again.
+
+    Raises:
+        InputError: for a negative number of epochs, or if nothing is left of the run behind warm-up and plateau.
+    """
+
+    def __init__(
+        self,
+        iterations_per_epoch: int,
+        warmup_epochs: int = 5,
+        plateau_epochs: int = 50,
+        epochs: int = 400,
+        lowest: float = 0.001,
+        clamp: bool = False,
+    ) -> None:
+        if min(warmup_epochs, plateau_epochs) < 0 or warmup_epochs + plateau_epochs >= epochs:
+            raise InputError(
+                f"warmup_epochs is {warmup_epochs!r}, plateau_epochs {plateau_epochs!r} and epochs {epochs!r}: give"
+                " numbers of at least 0 whose sum is below epochs"
+            )
+        if not 0 < lowest <= 1:
+            raise InputError(f"lowest is {lowest!r}: give a share of the learning rate above 0, such as 0.001")
+        self.iterations_per_epoch = iterations_per_epoch
+        self.warmup_epochs = warmup_epochs
+        self.plateau_epochs = plateau_epochs
+        self.epochs = epochs
+        self.lowest = lowest
+        self.clamp = clamp
+
+    def __call__(self, step: int) -> float:
+        """The factor of iteration ``step``, counted from 0."""
+        return warm_plateau_cosine(
+            step,
+            self.iterations_per_epoch,
+            self.warmup_epochs,
+            self.plateau_epochs,
+            self.epochs,
+            self.lowest,
+            self.clamp,
+        )

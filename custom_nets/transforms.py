@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,39 @@ class SafeSpacingd(Spacingd):
         bystanders = {key: value for key, value in data.items() if key not in self.keys and not isinstance(value, dict)}
         taking_part = {key: value for key, value in data.items() if key not in bystanders}
         return {**super().__call__(taking_part, lazy), **bystanders}
+
+
+class ReorderChannelsd(MapTransform):
+    """Put the channels of an image into another order, such as that of the network.
+
+    Args:
+        keys: of images, C x D x H x W.
+        order: channel ``order[i]`` becomes channel i; every number from 0 to C - 1 once. 0, 1, 2 ... changes nothing,
+            and then the image is not copied and may have any number of channels.
+        allow_missing_keys: do not raise for a missing key.
+
+    Raises:
+        InputError: for an order that is none; when called, for an image with another number of channels.
+    """
+
+    def __init__(self, keys: KeysCollection, order: Sequence[int], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if sorted(order) != list(range(len(order))):
+            raise InputError(f"the order of channels is {list(order)}; give every number from 0 once, as [1, 3, 2, 0]")
+        self.order = list(order)
+        self.changes = self.order != sorted(self.order)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace ``data[key]`` by the same image with its channels in order; type and metadata kept."""
+        result = dict(data)
+        for key in self.key_iterator(result) if self.changes else ():
+            if result[key].shape[0] != len(self.order):
+                raise InputError(
+                    f"an order of {len(self.order)} channels is given but '{key}' has {result[key].shape[0]}; "
+                    "correct 'modality' in the data list, or give each case that many"
+                )
+            result[key] = result[key][self.order]
+        return result
 
 
 class LesionThresholdd(MapTransform):

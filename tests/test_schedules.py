@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both schedules of zoom-in&out training against golden rates, and why the published loop is not run as it stands."""
+"""The schedules of zoom-in&out training and of S2CA-Net against golden rates, and why a published loop is not run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from custom_nets.errors import InputError
-from custom_nets.schedules import CosineRestarts, official, sgdr
+from custom_nets.schedules import CosineRestarts, WarmPlateauCosine, official, sgdr, warm_plateau_cosine
 from tests.recipe import document
 
 SCHEDULE = document("zoom_resunet")["schedule"]
+PLATEAU = document("s2ca_net")["misc"]["schedule"]
 N, RESTART, EPOCHS, RATE = (SCHEDULE[key] for key in ("iterations_per_epoch", "restart", "epochs", "base_lr"))
 
 
@@ -118,3 +119,49 @@ def test_a_resumed_run_goes_on_where_it_was(name: str) -> None:
 def test_unfit_options_are_refused(arguments: tuple[str, int, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         CosineRestarts(*arguments)
+
+
+def test_golden_rates_of_warm_up_plateau_and_cosine_through_the_scheduler() -> None:
+    golden = PLATEAU["short"]
+    stepped = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=golden["max_lr"])
+    factor = WarmPlateauCosine(1, golden["warmup"], golden["plateau"], golden["cycle"])
+    scheduler = LambdaLR(stepped, factor)
+    found = []
+    for _ in golden["lr_used_at_iteration"]:
+        found.append(stepped.param_groups[0]["lr"])
+        stepped.step()
+        scheduler.step()
+    np.testing.assert_allclose(found, golden["lr_used_at_iteration"], rtol=1e-9)
+
+
+def test_golden_rates_of_the_paper() -> None:
+    golden = PLATEAU["paper"]
+    factor = WarmPlateauCosine(golden["iterations_per_epoch"])  # the defaults are the paper's
+    found = [golden["max_lr"] * factor(k) for k in golden["iteration"]]
+    np.testing.assert_allclose(found, golden["lr"], rtol=1e-9)
+
+
+def test_past_the_last_epoch_the_rate_rises_unless_clamped() -> None:
+    options = {"iterations_per_epoch": 3, "warmup_epochs": 0, "plateau_epochs": 0, "epochs": 10, "lowest": 0.01}
+    assert warm_plateau_cosine(0, **options) == 1, "without warm-up and plateau it begins to fall at once"
+    assert warm_plateau_cosine(30, **options) == pytest.approx(0.01)
+    assert warm_plateau_cosine(40, **options) == pytest.approx(warm_plateau_cosine(20, **options))
+    clamped = WarmPlateauCosine(**options, clamp=True)
+    assert [clamped(k) for k in range(30)] == [warm_plateau_cosine(k, **options) for k in range(30)]
+    assert clamped(30) == clamped(40) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"epochs": 55},
+            "warmup_epochs is 5, plateau_epochs 50 and epochs 55: give numbers of at least 0",
+        ),
+        ({"warmup_epochs": -1}, "warmup_epochs is -1"),
+        ({"lowest": 0.0}, "lowest is 0.0: give a share of the learning rate above 0"),
+    ],
+)
+def test_an_unfit_plateau_is_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        WarmPlateauCosine(4, **options)  # type: ignore[arg-type]

@@ -20,10 +20,12 @@ from custom_nets.datasets.building import (
     without_broken,
 )
 from custom_nets.datasets.checks import CheckOptions
-from custom_nets.datasets.domains import Domain, domain_named
+from custom_nets.datasets.domains import Domain, domain_named, in_convention
 from custom_nets.datasets.layouts import LABEL, Found, Layout, detect_layout, find_cases, general_layout
 from custom_nets.datasets.merged_masks import FOLDER
 from custom_nets.datasets.problems import errors_of, report, text_table
+from custom_nets.datasets.splits import PUBLISHED_SEED
+from custom_nets.datasets.tumour_labels import KEY as CONVENTION_KEY
 from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
@@ -38,10 +40,11 @@ def main(
     layout: str = "auto",
     modalities: str | Sequence[str] | None = None,
     table: str | None = None,
+    label_convention: str | None = None,
     fractions: str | Sequence[float] | None = None,
     folds: int | None = None,
     fold: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     rater: int = 1,
     official_test: bool = True,
     unlabelled: bool = False,
@@ -54,31 +57,37 @@ def main(
 ) -> None:
     """Find the scans in a folder, check every file, split by patient and write datalist.json.
 
-    Patients stay together; sites and lesion volumes are spread evenly. Two tables are printed: the cases, and all
-    problems. Lesion masks that are several a scan, or hold other values than 0 and 1 (atlas), are merged into
-    merged_labels/CASE_label.nii.gz. Masks of pelvic structures, one file each, become label maps by merge_labels.
+    Patients stay together; sites and lesion volumes are spread evenly, except in the published division of brats. Two
+    tables are printed: the cases, and all problems. Lesion masks that are several a scan, or hold other values than 0
+    and 1 (atlas), are merged into merged_labels/CASE_label.nii.gz. Masks of pelvic structures, one file each, become
+    label maps by merge_labels.
     Any other layout is given by a pattern for each modality and the label, relative to DATASET_DIR, such as
     --T1 "{patient}/{case}_T1.nii.gz" --label "{patient}/{case}_seg.nii.gz"; * and ** work as in a shell.
 
     Args:
-        domain: the task: ms_lesions, atlas or pelvis.
+        domain: the task: ms_lesions, atlas, pelvis or brats.
         dataset_dir: the folder of the data set; the list is written into it, with paths relative to it.
         layout: auto, a known layout (of ms_lesions mslesseg, isbi2015, ljubljana; of atlas atlas_r1.1, atlas_r1.2,
-            atlas_r2.0; of pelvis split_folders, decathlon, case_folders), or general with patterns.
+            atlas_r2.0; of pelvis split_folders, decathlon, case_folders; of brats brats, which is that of 2017
+            to 2021, brats2023, msd_task01, case_folders), or general with patterns.
         modalities: the input channels in order, such as T1,T2,FLAIR, which is the default of ms_lesions; that of atlas
-            is T1, that of pelvis MR.
+            is T1, that of pelvis MR, that of brats T1,T2,T1CE,FLAIR. The 4D files of msd_task01 keep their own order.
         table: label table of pelvis, JSON or lines such as Femur, left:1; left out, the 54 structures of s2anet.
+        label_convention: values of core, oedema and enhancing tumour in the label maps of brats: brats (1, 2, 4),
+            brats2023 (1, 2, 3) or msd (2, 1, 3). Left out, that of the layout; brats with patterns.
         fractions: shares of the patients for training,validation,testing. Left out, ms_lesions gets 0.7,0.1,0.2 unless
             the data set has its own test scans; atlas 0.1 for validation and, as in the paper, 31/239 for testing;
-            pelvis 0.1 and, as in the paper, 6/27, unless folders train, val and test divide it already. With folds,
-            only the test share counts, and it is 0 unless given.
+            pelvis 0.1 and, as in the paper, 6/27, unless folders train, val and test divide it already; brats the
+            published division, a fifth of the sorted cases for validation and the rest for training. With folds, only
+            the test share counts, and it is 0 unless given.
         folds: number of folds for cross-validation; writes datalist_fold0.json ... and datalist_folds.json.
         fold: write only this fold, counted from 0, as OUTPUT.
-        seed: another seed gives another split.
+        seed: another seed gives another split; left out, 0, and 256 for the published division of brats.
         rater: whose labels to take where several persons drew (isbi2015: 1 or 2).
         official_test: use the data set's own test scans as testing; with --noofficial_test deal them out too and
-            leave out those without labels. Those of atlas have none, so they cannot be scored together with the scans
-            held out for testing: they become the testing list of datalist_official_test.json.
+            leave out those without labels. Those of atlas have none and cannot be scored together with the scans held
+            out for testing, so that they become the testing list of datalist_official_test.json. Those of brats do so
+            where fractions has a test share.
         unlabelled: the scans have no labels; all become testing, for inference.
         skip_broken: leave cases with errors out instead of refusing to write.
         skip_known_problems: leave cases out whose labels the data set's users found wrong (atlas_r2.0: two).
@@ -90,30 +99,32 @@ def main(
     root, task = Path(str(dataset_dir)), domain_named(str(domain), table)
     if not root.is_dir():
         raise InputError(f"dataset_dir {str(root)!r} is not a folder: give the folder that holds the scans")
+    if label_convention is not None:
+        task = in_convention(task, str(label_convention))
     channels = _words(modalities) if modalities is not None else list(task.modalities)
-    plan = SplitPlan(
-        _shares(fractions),
-        _optional("folds", folds),
-        whole("seed", seed),
-        official_test,
-        task.fractions,
-        task.always_test,
-    )
+    plan = _plan(task, _shares(fractions), _optional("folds", folds), _optional("seed", seed), official_test)
     structure = _layout(root, task, layout, channels, patterns, not unlabelled)
     print(f"layout {structure.name}: {structure.expects}")
+    if label_convention is None and structure.label_convention:
+        task = in_convention(task, structure.label_convention)
     found = find_cases(root, structure, channels, whole("rater", rater), not unlabelled)
+    channels = list(structure.stacked) or channels
     if skip_known_problems:
         found = found.without_known_problems()
     lists_official = has_test_apart(found.cases, plan)
     outputs = _outputs(root, str(output), folds, _optional("fold", fold), lists_official, overwrite)
     tolerance_mm = number("affine_tolerance_mm", affine_tolerance_mm)
-    options = CheckOptions(affine_tolerance_mm=tolerance_mm, lesion_masks=structure.lesion_masks)
+    options = CheckOptions(
+        affine_tolerance_mm=tolerance_mm,
+        lesion_masks=structure.lesion_masks,
+        label_convention=task.label_convention,
+    )
     usable = _usable(root, found, channels, list(task.labels), options, skip_broken)
     if structure.lesion_masks:
         usable = _with_plain_labels(root, usable, tolerance_mm)
     splits = assign(usable, plan)
     print(_case_table(usable, splits, fold))
-    header = _header(domain, channels, structure, plan, rater)
+    header = _header(domain, task, channels, structure, plan, rater)
     contents = [datalist_content(root, usable, parts, task, header) for parts in splits]
     if fold is not None:
         contents = [contents[fold]]
@@ -126,7 +137,27 @@ def main(
         print(f"wrote {write_json(path, content)}")
 
 
-def _header(domain: str, channels: Sequence[str], structure: Layout, plan: SplitPlan, rater: int) -> dict[str, Any]:
+def _plan(
+    task: Domain, fractions: list[float] | None, folds: int | None, seed: int | None, official_test: bool
+) -> SplitPlan:
+    as_published = task.published_split and fractions is None and folds is None
+    # Scans without labels would keep those that are held out from being scored.
+    tests_apart = task.always_test or (task.published_split and fractions is not None and fractions[-1] > 0)
+    default_seed = PUBLISHED_SEED if as_published else 0
+    return SplitPlan(
+        fractions,
+        folds,
+        default_seed if seed is None else seed,
+        official_test,
+        task.fractions,
+        tests_apart,
+        task.published_split,
+    )
+
+
+def _header(
+    domain: str, task: Domain, channels: Sequence[str], structure: Layout, plan: SplitPlan, rater: int
+) -> dict[str, Any]:
     """What a list says besides its cases."""
     made_by = {
         "layout": structure.name,
@@ -135,11 +166,16 @@ def _header(domain: str, channels: Sequence[str], structure: Layout, plan: Split
         "folds": plan.folds,
         "rater": rater,
     }
-    return {
+    if task.published_split:
+        made_by["published_split"] = plan.as_published
+    header: dict[str, Any] = {
         "name": domain,
         "modality": {str(number): name for number, name in enumerate(channels)},
         "made_by": made_by,
     }
+    if task.label_convention:
+        header[CONVENTION_KEY] = task.label_convention
+    return header
 
 
 def _usable(

@@ -16,7 +16,7 @@ from custom_nets.datasets.domains import Domain
 from custom_nets.datasets.layouts import Found, FoundCase
 from custom_nets.datasets.merged_masks import merged_path, write_merged
 from custom_nets.datasets.problems import Problem, errors_of
-from custom_nets.datasets.splits import folds_by_patient, split_by_patient
+from custom_nets.datasets.splits import folds_by_patient, split_by_patient, split_by_permutation
 from custom_nets.errors import InputError
 
 OFFICIAL_TEST = "official_test"  # the part of test scans that have no place in the sections of the list
@@ -45,6 +45,7 @@ class SplitPlan:
         default_fractions: the shares of the task.
         always_test: labelled scans are held out for testing even if the data set has its own test scans, unless those
             are labelled.
+        published_split: without ``fractions`` and ``folds``, cases are dealt out by ``split_by_permutation``.
     """
 
     fractions: Sequence[float] | None = None
@@ -53,6 +54,12 @@ class SplitPlan:
     official_test: bool = True
     default_fractions: Sequence[float] = (0.7, 0.1, 0.2)
     always_test: bool = False
+    published_split: bool = False
+
+    @property
+    def as_published(self) -> bool:
+        """Whether cases are dealt out by the published rule, and not in shares or folds."""
+        return self.published_split and self.fractions is None and self.folds is None
 
 
 def examine_found(
@@ -162,6 +169,10 @@ def assign(examined: Sequence[Examined], plan: SplitPlan) -> list[list[str | Non
         elif plan.official_test:
             parts[index] = OFFICIAL_TEST if apart else "testing"
     if not pool:
+        return [parts]
+    if plan.as_published:
+        names = [cases[index].name for index in pool]
+        _fill(parts, pool, split_by_permutation(names, [cases[index].patient for index in pool], plan.seed))
         return [parts]
     fractions = plan.fractions or _default_fractions(plan.default_fractions, "testing" in parts)
     patients, volumes, sites = _strata(examined, pool)

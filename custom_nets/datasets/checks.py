@@ -53,6 +53,7 @@ class CheckOptions:
         bright: the range in which a network without normalisation expects the 99.9th percentile of an image; outside
             of it is a warning. None = not computed.
         lesion_masks: a label may hold any positive values, all of which are foreground, and a case several labels.
+        label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
     """
 
     patch_size: Sequence[int] | None = None
@@ -62,6 +63,7 @@ class CheckOptions:
     affine_tolerance_mm: float = AFFINE_TOLERANCE_MM
     bright: tuple[float, float] | None = None
     lesion_masks: bool = False
+    label_convention: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _examine(
         if options.lesion_masks:
             check_mask(volume, options.empty_label, add)
         else:
-            check_label(volume, labels or (), options.empty_label, add)
+            check_label(volume, labels or (), options.empty_label, add, options.label_convention)
     check_grids([*images, *label_volumes], options.affine_tolerance_mm, add)
     if images:
         check_patch(images[0], options.patch_size, options.spacing, options.small, add)

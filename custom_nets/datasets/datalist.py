@@ -80,7 +80,7 @@ def parse_datalist(
     """``read_datalist`` together with the file's other keys (``modality``, ``labels``, ``name`` ...), header first."""
     path = datalist_path(dataset_dir, datalist)
     content = _load_json(path, Path(dataset_dir))
-    header = {key: value for key, value in content.items() if key not in SECTIONS}
+    header = _header_of(content)
     faults = list(_faults(content, header))
     if not faults:
         root = Path(dataset_dir).absolute()
@@ -89,6 +89,15 @@ def parse_datalist(
     if faults:
         raise InputError(f"{path}: " + "\n  ".join([*([f"{len(faults)} faults:"] if len(faults) > 1 else []), *faults]))
     return header, sections
+
+
+def read_header(dataset_dir: str | Path, datalist: str | Path = "datalist.json") -> dict[str, Any]:
+    """The data list's other keys (``modality``, ``labels`` ...), read without a look at its cases.
+
+    Raises:
+        InputError: folder or file missing, or no JSON object.
+    """
+    return _header_of(_load_json(datalist_path(dataset_dir, datalist), Path(dataset_dir)))
 
 
 def datalist_path(dataset_dir: str | Path, datalist: str | Path) -> Path:
@@ -112,6 +121,10 @@ def _load_json(path: Path, folder: Path) -> dict[str, Any]:
             f"{path}: holds a {type(content).__name__}, not an object with the lists {', '.join(SECTIONS)}"
         )
     return content
+
+
+def _header_of(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in SECTIONS}
 
 
 def _faults(content: dict[str, Any], header: dict[str, Any]) -> Iterator[str]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from custom_nets.datasets.atlas_layouts import ATLAS_R1_1, ATLAS_R1_2, ATLAS_R2_0
+from custom_nets.datasets.brats_layouts import BRATS_FROM_2023, BRATS_TO_2021, MSD_TASK01, TUMOUR_FOLDERS
 from custom_nets.datasets.label_table import read_label_table
 from custom_nets.datasets.layouts import Layout
 from custom_nets.datasets.ms_layouts import ISBI2015, LJUBLJANA, MSLESSEG
 from custom_nets.datasets.pelvis_layouts import CASE_FOLDERS, DECATHLON, SPLIT_FOLDERS
+from custom_nets.datasets.tumour_labels import label_names
 from custom_nets.errors import InputError
 
 
@@ -26,6 +28,9 @@ class Domain:
         always_test: whether labelled scans are held out for testing also where the data set has test scans of its own.
             Those without labels cannot be scored, so they are listed in a file of their own.
         labels_of: the bundle that lists the labels, for which a user may give others; an empty string = ``labels``.
+        label_convention: of the label maps of brain tumours, where the layout and the user name none; it tells the
+            labels, see :func:`in_convention`. An empty string for other tasks.
+        published_split: whether cases are dealt out by the published rule unless the user wants shares or folds.
     """
 
     modalities: tuple[str, ...]
@@ -34,6 +39,8 @@ class Domain:
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
     always_test: bool = False
     labels_of: str = ""
+    label_convention: str = ""
+    published_split: bool = False
 
     @property
     def lesion_masks(self) -> bool:
@@ -63,7 +70,16 @@ PELVIS = Domain(
     labels_of="s2anet",
 )
 
-DOMAINS: dict[str, Domain] = {"ms_lesions": MS_LESIONS, "atlas": ATLAS, "pelvis": PELVIS}
+BRATS = Domain(
+    ("T1", "T2", "T1CE", "FLAIR"),
+    {},
+    (BRATS_TO_2021, BRATS_FROM_2023, MSD_TASK01, TUMOUR_FOLDERS),
+    fractions=(0.8, 0.2, 0.0),
+    label_convention="brats",
+    published_split=True,
+)
+
+DOMAINS: dict[str, Domain] = {"ms_lesions": MS_LESIONS, "atlas": ATLAS, "pelvis": PELVIS, "brats": BRATS}
 
 
 def domain_named(name: str, table: str | None = None) -> Domain:
@@ -81,7 +97,20 @@ def domain_named(name: str, table: str | None = None) -> Domain:
     domain = DOMAINS[name]
     if domain.labels_of:
         return replace(domain, labels=read_label_table(table, domain.labels_of))
+    if domain.label_convention:
+        domain = in_convention(domain, domain.label_convention)
     if table is not None:
         fixed = ", ".join(f"{value} {label}" for value, label in domain.labels.items())
         raise InputError(f"table is {table!r}: the labels of {name} are always {fixed}, so leave it out")
     return domain
+
+
+def in_convention(domain: Domain, convention: str) -> Domain:
+    """The same task with the labels of another convention.
+
+    Raises:
+        InputError: for an unknown convention, or a task whose labels follow none.
+    """
+    if not domain.label_convention:
+        raise InputError(f"label_convention is {convention!r}: only label maps of brats have one, so leave it out")
+    return replace(domain, labels=label_names(convention), label_convention=convention)

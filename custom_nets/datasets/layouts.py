@@ -13,7 +13,7 @@ from custom_nets.datasets.merged_masks import made_here
 from custom_nets.datasets.problems import Problem
 from custom_nets.errors import InputError
 
-LABEL = "label"
+IMAGE, LABEL = "image", "label"
 NIFTI = r"\.nii(?:\.gz)?"
 _NOTHING = "(?!)"  # matches no file
 
@@ -24,19 +24,22 @@ class Layout:
 
     The patterns are regular expressions for the path relative to the data set's folder, with forward slashes. Their
     named groups tell the case: ``patient`` and, where there are several scans a patient, ``time`` or ``case``; ``part``
-    is the folder of the data set's own division, of which "test..." and "ts" mark the official test scans; ``site`` is
-    the hospital or cohort.
+    is the folder of the data set's own division, of which "test...", "ts" and "validation" (a challenge's own, whose
+    labels are not public) mark the official test scans; ``site`` is the hospital or cohort.
 
     Attributes:
         name: what the user types.
         expects: the structure as the user sees it.
-        images: pattern of each modality that the data set has.
+        images: pattern of each modality that the data set has; of ``IMAGE`` alone where one file holds them all.
         label: pattern of the label.
         raters: how many persons drew labels; ``RATER`` in the label's pattern stands for the number chosen.
         lesion_masks: labels are masks in which every positive value is lesion, and a scan may have several of them.
         known_problems: what the data set's users reported about single patients.
         sections: the section of the data list for each ``part``, in lower case, of a division that is to be kept; a
             case then is in one part only.
+        stacked: the modalities in the order in which one 4D file a case holds them; empty where each is a file.
+        label_convention: which value of a brain tumour's label map is which part, see ``custom_nets.tumours.regions``;
+            an empty string = the task's.
     """
 
     name: str
@@ -47,6 +50,17 @@ class Layout:
     lesion_masks: bool = False
     known_problems: Mapping[str, str] = field(default_factory=dict)
     sections: Mapping[str, str] = field(default_factory=dict)
+    stacked: tuple[str, ...] = ()
+    label_convention: str = ""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the data set has."""
+        return self.stacked or tuple(self.images)
+
+    def files_of(self, modalities: Sequence[str]) -> tuple[str, ...]:
+        """The image files that make up a case with these modalities, as keys of ``images``."""
+        return (IMAGE,) if self.stacked else tuple(modalities)
 
     def label_pattern(self, rater: int) -> re.Pattern[str]:
         """The pattern of the labels of one rater, counted from 1."""
@@ -62,7 +76,7 @@ class FoundCase:
     Attributes:
         name: unique in the data set.
         patient: the same for all time points of a person.
-        images: one file a modality, in channel order.
+        images: one file a modality, in channel order, or one file of all of them.
         labels: the label map, several where masks are to be merged; empty for an unlabelled test scan.
         official_test: whether the data set's authors made it a test scan.
         site: hospital or cohort; an empty string where the data set does not tell.
@@ -100,7 +114,7 @@ def find_cases(
     Args:
         root: the data set's folder.
         layout: its structure.
-        modalities: the modalities wanted, in channel order.
+        modalities: the modalities wanted, in channel order; that of a 4D file stays the file's.
         rater: whose labels to take.
         labelled: whether labels are looked for at all.
 
@@ -109,27 +123,26 @@ def find_cases(
         When ``labelled``, scans outside the official test part need a label.
 
     Raises:
-        InputError: the layout lacks a modality or the rater.
+        InputError: the layout lacks a modality or the rater, or its 4D files hold more than the modalities.
     """
-    missing = [name for name in modalities if name not in layout.images]
-    if missing:
-        raise InputError(f"modality {missing[0]!r} is not in {layout.name}: use any of {', '.join(layout.images)}")
-    patterns = {name: layout.images[name] for name in modalities}
+    _require_modalities(layout, modalities)
+    images = layout.files_of(modalities)
+    patterns = {name: layout.images[name] for name in images}
     if labelled:
         patterns[LABEL] = layout.label_pattern(rater)
     found = Found()
     for (name, patient, _), group in sorted(_grouped(Path(root), patterns, bool(layout.sections)).items()):
         files, official_test = group.files, group.official_test
         with_label = labelled and (LABEL in files or not official_test)
-        needed = [*modalities, *([LABEL] if with_label else [])]
+        needed = [*images, *([LABEL] if with_label else [])]
         faults = list(_faults(name, needed, files, layout))
         found.problems.extend(faults)
         if not faults:
             labels = tuple(files[LABEL]) if with_label else ()
-            images = tuple(files[modality][0] for modality in modalities)
+            paths = tuple(files[role][0] for role in images)
             known = layout.known_problems.get(patient.lower(), "")
             section = layout.sections.get(group.part, "")
-            found.cases.append(FoundCase(name, patient, images, labels, official_test, group.site, known, section))
+            found.cases.append(FoundCase(name, patient, paths, labels, official_test, group.site, known, section))
     return found
 
 
@@ -143,7 +156,7 @@ def detect_layout(
     """
 
     def matches(layout: Layout) -> int:
-        if not set(modalities) <= set(layout.images):
+        if not set(modalities) <= set(layout.modalities):
             return 0
         found = find_cases(root, layout, modalities, labelled=labelled)
         return len(found.cases) * 1000 + len(found.problems)  # complete cases count more than broken ones
@@ -230,7 +243,18 @@ class _Group:
     @property
     def official_test(self) -> bool:
         """Whether the data set's authors made it a test scan."""
-        return self.part.startswith(("test", "ts"))
+        return self.part.startswith(("test", "ts", "validation"))
+
+
+def _require_modalities(layout: Layout, modalities: Sequence[str]) -> None:
+    missing = [name for name in modalities if name not in layout.modalities]
+    if missing:
+        raise InputError(f"modality {missing[0]!r} is not in {layout.name}: use any of {', '.join(layout.modalities)}")
+    if layout.stacked and set(modalities) != set(layout.stacked):
+        raise InputError(
+            f"modalities is {','.join(modalities)}, but each file of {layout.name} holds {', '.join(layout.stacked)}: "
+            "leave --modalities out"
+        )
 
 
 def _grouped(root: Path, patterns: Mapping[str, re.Pattern[str]], across_parts: bool) -> dict[_Key, _Group]:

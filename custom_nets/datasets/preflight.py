@@ -6,10 +6,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from custom_nets.datasets.checks import CheckOptions, check_cases
 from custom_nets.datasets.datalist import Case, datalist_path, load_section, parse_datalist
+from custom_nets.datasets.modalities import listed_modalities, order_of
 from custom_nets.datasets.problems import Problem, report, require_sound
 from custom_nets.datasets.volumes import AFFINE_TOLERANCE_MM
 from custom_nets.errors import InputError
@@ -27,6 +27,8 @@ def check_training(
     spacing: Sequence[float] | None = None,
     affine_tolerance_mm: float = AFFINE_TOLERANCE_MM,
     bright: tuple[float, float] | None = None,
+    any_order: bool = False,
+    label_convention: str = "",
     progress: bool = True,
 ) -> list[Problem]:
     """Check the data list and every training and validation file. Each file is read once.
@@ -41,6 +43,8 @@ def check_training(
         affine_tolerance_mm: how far apart two files of a case may put a corner of the volume, in mm.
         bright: range in which the network expects the 99.9th percentile of an image; outside of it is a warning.
             None = not computed.
+        any_order: whether the channels are put into the network's order when loaded, by what the list says of theirs.
+        label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -49,10 +53,15 @@ def check_training(
     Raises:
         InputError: the list cannot be used, or a table of all errors in the files.
     """
-    _check_order(dataset_dir, datalist, modalities)
+    names = _in_files_order(dataset_dir, datalist, modalities, any_order)
     cases = [*load_section(dataset_dir, datalist, "training"), *load_section(dataset_dir, datalist, "validation")]
-    options = CheckOptions(patch_size, spacing, affine_tolerance_mm=affine_tolerance_mm, bright=bright)
-    return _warnings(check_cases(cases, modalities, labels, options, progress=progress), dataset_dir)
+    options = CheckOptions(
+        *(patch_size, spacing),
+        affine_tolerance_mm=affine_tolerance_mm,
+        bright=bright,
+        label_convention=label_convention,
+    )
+    return _warnings(check_cases(cases, names, labels, options, progress=progress), dataset_dir)
 
 
 def check_inference(
@@ -64,6 +73,8 @@ def check_inference(
     section: str = "testing",
     affine_tolerance_mm: float = AFFINE_TOLERANCE_MM,
     bright: tuple[float, float] | None = None,
+    any_order: bool = False,
+    label_convention: str = "",
     progress: bool = True,
 ) -> list[Problem]:
     """Check the data list and every file of the section that is to be segmented or evaluated.
@@ -77,6 +88,8 @@ def check_inference(
         affine_tolerance_mm: how far apart two files of a case may put a corner of the volume, in mm.
         bright: range in which the network expects the 99.9th percentile of an image; outside of it is a warning.
             None = not computed.
+        any_order: whether the channels are put into the network's order when loaded, by what the list says of theirs.
+        label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -85,10 +98,15 @@ def check_inference(
     Raises:
         InputError: the list cannot be used, or a table of all errors in the files.
     """
-    _check_order(dataset_dir, datalist, modalities)
+    names = _in_files_order(dataset_dir, datalist, modalities, any_order)
     cases: list[Case] = load_section(dataset_dir, datalist, section, labelled=labels is not None)
-    options = CheckOptions(empty_label=None, affine_tolerance_mm=affine_tolerance_mm, bright=bright)
-    return _warnings(check_cases(cases, modalities, labels, options, progress=progress), dataset_dir)
+    options = CheckOptions(
+        empty_label=None,
+        affine_tolerance_mm=affine_tolerance_mm,
+        bright=bright,
+        label_convention=label_convention,
+    )
+    return _warnings(check_cases(cases, names, labels, options, progress=progress), dataset_dir)
 
 
 def _warnings(problems: list[Problem], dataset_dir: str | Path) -> list[Problem]:
@@ -99,20 +117,20 @@ def _warnings(problems: list[Problem], dataset_dir: str | Path) -> list[Problem]
     return problems
 
 
-def _check_order(dataset_dir: str | Path, datalist: str | Path, modalities: int | Sequence[str]) -> None:
-    """Refuse a list whose own ``modality`` entry has the wanted modalities in another order.
+def _in_files_order(
+    dataset_dir: str | Path, datalist: str | Path, modalities: int | Sequence[str], any_order: bool
+) -> int | Sequence[str]:
+    """The modalities in the order of the files, which unless ``any_order`` has to be that of ``modalities``.
 
     Swapped channels would train without any sign of it. Other names than the bundle's say nothing and are let pass.
     """
-    listed: Any = parse_datalist(dataset_dir, datalist)[0].get("modality")
-    if isinstance(modalities, int) or not isinstance(listed, dict):
-        return
-    keys = sorted(listed, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0))
-    there = [str(listed[key]).lower() for key in keys]
-    wanted = [name.lower() for name in modalities]
-    if there != wanted and sorted(there) == sorted(wanted):
-        found = ", ".join(str(listed[key]) for key in keys)
+    listed = listed_modalities(parse_datalist(dataset_dir, datalist)[0])
+    if isinstance(modalities, int):
+        return modalities
+    order = order_of(listed, modalities)  # where each of the files' modalities stands among the wanted
+    if order and order != list(range(len(order))) and not any_order:
         raise InputError(
-            f"{datalist_path(dataset_dir, datalist)} lists the modalities as {found}, "
+            f"{datalist_path(dataset_dir, datalist)} lists the modalities as {', '.join(listed)}, "
             f"the network expects {', '.join(modalities)}: write it again with --modalities {','.join(modalities)}"
         )
+    return [modalities[place] for place in order] or modalities

@@ -10,6 +10,7 @@ import numpy as np
 from nibabel.orientations import io_orientation
 
 from custom_nets.datasets.problems import Severity
+from custom_nets.datasets.tumour_labels import advice_on_values
 from custom_nets.datasets.volumes import BRIGHT_PERCENTILE, Volume, corner_shift
 
 Add = Callable[..., None]  # file, what was found, advice, severity ("error" unless given)
@@ -91,8 +92,11 @@ def check_intensities(volume: Volume, names: Sequence[str], bright: tuple[float,
             add(volume.path, found, "add --intensity percentile or --intensity zscore", "warning")
 
 
-def check_label(volume: Volume, labels: Sequence[int], empty: Severity | None, add: Add) -> None:
-    """Whether a label map is 3D, holds only the stated values, and some foreground."""
+def check_label(volume: Volume, labels: Sequence[int], empty: Severity | None, add: Add, convention: str = "") -> None:
+    """Whether a label map is 3D, holds only the stated values, and some foreground.
+
+    ``convention`` is that of a brain tumour's labels, for the advice; an empty string for other labels.
+    """
     values = volume.values or {}
     stated = ", ".join(str(label) for label in labels)
     fractional = {value: count for value, count in values.items() if not value.is_integer()}
@@ -101,7 +105,8 @@ def check_label(volume: Volume, labels: Sequence[int], empty: Severity | None, a
     if fractional:
         add(volume.path, f"fractional label values {_listed(fractional)}", _THRESHOLD)
     if unknown:
-        add(volume.path, f"unknown label values {_listed(unknown)}", f"map them to the stated labels {stated}")
+        advice = advice_on_values(values, convention) if convention else f"map them to the stated labels {stated}"
+        add(volume.path, f"unknown label values {_listed(unknown)}", advice)
 
 
 def check_mask(volume: Volume, empty: Severity | None, add: Add) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from custom_nets.errors import InputError
 
 PARTS = ("training", "validation", "testing")
+PUBLISHED_SEED = 256  # of S2CA-Net
 _MOST_STRATA = 4
 
 
@@ -54,6 +55,36 @@ def split_by_patient(
         )
     part_of = _dealt(order, _quotas(len(order), fractions), _group_of(patients, groups))
     return [PARTS[part_of[patient]] for patient in patients]
+
+
+def split_by_permutation(names: Sequence[str], patients: Sequence[str], seed: int = PUBLISHED_SEED) -> list[str]:
+    """Split cases into training and validation by the published rule of S2CA-Net.
+
+    Validation is the first ceil(0.2 n) of numpy's ``RandomState(seed).permutation(n)`` over the n sorted names, the
+    rest training: what scikit-learn's ``train_test_split`` gives. The published script takes the names in the order
+    of the directory, which differs between machines. Where a patient has several cases, patients take the cases' place.
+
+    Args:
+        names: of the cases.
+        patients: the patient of each case.
+        seed: another seed gives another split; 256 as published.
+
+    Returns:
+        ``"training"`` or ``"validation"`` for each case.
+
+    Raises:
+        InputError: fewer than 2 cases, or patients.
+    """
+    units = patients if len(set(patients)) < len(names) else names
+    ordered = sorted(set(units))
+    if len(ordered) < 2:
+        raise InputError(
+            f"{len(ordered)} patient(s) cannot be split into training and validation: add patients, or put all into "
+            "one part, such as --fractions 0,0,1"
+        )
+    places = np.random.RandomState(seed).permutation(len(ordered))[: math.ceil(0.2 * len(ordered))]
+    validated = {ordered[place] for place in places}
+    return ["validation" if unit in validated else "training" for unit in units]
 
 
 def folds_by_patient(

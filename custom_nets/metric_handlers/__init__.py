@@ -8,6 +8,7 @@ from custom_nets.metric_handlers.lesions import PUBLISHED, LesionMetric, LesionM
 from custom_nets.metric_handlers.slice_overlap import SliceIoU, SliceOverlapMetric
 from custom_nets.metric_handlers.stroke import STROKE_PUBLISHED, StrokeMetric, StrokeMetrics
 from custom_nets.metric_handlers.structures import STRUCTURE_PUBLISHED, StructureMetric, StructureMetrics
+from custom_nets.metric_handlers.tumours import TumourMetric, TumourMetrics
 from custom_nets.metric_handlers.voxels import VOXEL_PUBLISHED, VoxelMetric, VoxelMetrics
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "StrokeMetrics",
     "StructureMetric",
     "StructureMetrics",
+    "TumourMetric",
+    "TumourMetrics",
     "VoxelMetric",
     "VoxelMetrics",
     "chosen_first",

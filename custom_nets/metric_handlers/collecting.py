@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ from torch import Tensor
 
 from custom_nets.components import neighbourhood
 from custom_nets.errors import InputError
+from custom_nets.metrics.statistics import left_out_note, mean_and_deviation
+
+_logger = logging.getLogger(__name__)
 
 
 class CaseMetric(CumulativeIterationMetric):
@@ -156,6 +160,23 @@ class CaseMetrics(IgniteMetricHandler):
             self.write(cases, self.output_dir)
 
 
+def logged_means(cases: Sequence[Mapping[str, Any]], published: Mapping[str, str]) -> dict[str, float | None]:
+    """Average rows over cases, and log for which metrics cases are left out because a mask is empty.
+
+    Args:
+        cases: at least one row.
+        published: name -> key of the row whose mean is returned under it.
+
+    Returns:
+        The mean of the finite values under each name; None without one.
+    """
+    metrics = {key: mean_and_deviation([row[key] for row in cases]) for key in published.values()}
+    note = left_out_note(metrics, len(cases))
+    if note and idist.get_rank() == 0:
+        _logger.warning(note)
+    return {name: metrics[key]["mean"] for name, key in published.items()}
+
+
 def chosen_first(metrics: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return an evaluator's metrics with the one of that name in front, by which MONAI picks the best model.
 
@@ -176,6 +197,20 @@ def required(reference: Tensor | None) -> Tensor:
     if reference is None:
         raise InputError("metrics need a reference label for every case; the datalist gives none")
     return reference
+
+
+def single_label_map(label: Tensor) -> NDArray[Any]:
+    """Take 1 x D x H x W to D x H x W.
+
+    Raises:
+        InputError: for more than one channel.
+    """
+    if label.shape[0] != 1:
+        raise InputError(
+            f"a label map has one channel but got {label.shape[0]} (shape {tuple(label.shape)}); put an argmax, or what"
+            " makes labels of overlapping regions, before the metrics"
+        )
+    return np.asarray(convert_to_tensor(label, track_meta=False)[0].cpu())
 
 
 def _lesion_mask(label: Tensor) -> NDArray[np.bool_]:

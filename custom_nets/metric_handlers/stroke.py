@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
 from numpy.typing import NDArray
 
 from custom_nets.errors import InputError
-from custom_nets.metric_handlers.collecting import CaseMetrics, MaskMetric
+from custom_nets.metric_handlers.collecting import CaseMetrics, MaskMetric, logged_means
 from custom_nets.metrics import (
     STROKE_AVERAGED,
-    mean_and_deviation,
     pooled_voxels,
     stroke_metrics,
     stroke_table,
@@ -24,13 +21,10 @@ from custom_nets.metrics import (
     write_reports,
 )
 from custom_nets.metrics.statistics import at_least_one
-from custom_nets.metrics.stroke import left_out_note
 from custom_nets.metrics.surfaces import assd_convention
 
 #: Name in ``engine.state.metrics`` -> metric whose mean over scans is stored under it.
 STROKE_PUBLISHED = {"mean_dice" if key == "dice" else key: key for key in STROKE_AVERAGED}
-
-_logger = logging.getLogger(__name__)
 
 
 class StrokeMetric(MaskMetric):
@@ -116,12 +110,7 @@ class StrokeMetrics(CaseMetrics):
 
     def means(self, cases: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
         """Return the means of ``STROKE_PUBLISHED``, and log which of them leave scans out."""
-        published = {name: key for name, key in STROKE_PUBLISHED.items() if key in cases[0]}
-        metrics = {key: mean_and_deviation([row[key] for row in cases]) for key in published.values()}
-        note = left_out_note(metrics, len(cases))
-        if note and idist.get_rank() == 0:
-            _logger.warning(note)
-        return {name: metrics[key]["mean"] for name, key in published.items()}
+        return logged_means(cases, {name: key for name, key in STROKE_PUBLISHED.items() if key in cases[0]})
 
     def write(self, cases: Sequence[Mapping[str, Any]], folder: str | Path) -> None:
         """Write the tables of the run."""

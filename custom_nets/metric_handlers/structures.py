@@ -8,13 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from monai.utils import convert_to_tensor
-from numpy.typing import NDArray
 from torch import Tensor
 
 from custom_nets.errors import InputError
-from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics
+from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, single_label_map
 from custom_nets.metrics import STRUCTURE_AVERAGED, mean_and_deviation, structure_metrics
 from custom_nets.metrics.structure_reports import write_structure_reports
 from custom_nets.metrics.structure_summary import averaged_keys
@@ -60,7 +57,8 @@ class StructureMetric(CaseMetric):
 
     def rows(self, prediction: Tensor, reference: Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
         """Return one row a structure: label maps of 1 x D x H x W, voxel size in mm."""
-        return structure_metrics(_label_map(prediction), _label_map(reference), self.labels, spacing, **self.options)
+        maps = (single_label_map(prediction), single_label_map(reference))
+        return structure_metrics(*maps, self.labels, spacing, **self.options)
 
     def aggregate(self) -> float:
         """Return the mean Dice over all case-structure pairs, NaN without any; every process must call this."""
@@ -130,13 +128,3 @@ def _table(labels: Mapping[Any, str]) -> dict[int, str]:
         twice = next(name for name in table.values() if list(table.values()).count(name) > 1)
         raise InputError(f"the table of labels has the name {twice!r} twice; results are listed by name")
     return table
-
-
-def _label_map(label: Tensor) -> NDArray[Any]:
-    """1 x D x H x W -> D x H x W."""
-    if label.shape[0] != 1:
-        raise InputError(
-            f"a label map has one channel but got {label.shape[0]} (shape {tuple(label.shape)}); put an argmax before"
-            " the metrics"
-        )
-    return np.asarray(convert_to_tensor(label, track_meta=False)[0].cpu())

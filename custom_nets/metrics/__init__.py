@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of segmentation: of one case (voxels, lesions, structures, surfaces) and over the cases of an evaluation."""
+"""Metrics of segmentation: of one case (voxels, lesions, structures, regions, surfaces), and over an evaluation."""
 
 from __future__ import annotations
 
+from custom_nets.metrics.lesion_wise import LESION_WISE_COUNTS, LESION_WISE_SCORES, lesion_wise_metrics
 from custom_nets.metrics.lesions import LESION_COUNTS, LESION_VOLUME_CLASSES, ROW_KEYS, lesion_metrics
 from custom_nets.metrics.ms_summary import isbi2015_score, summarise_ms, volume_correlation
 from custom_nets.metrics.reports import write_reports
@@ -20,20 +21,27 @@ from custom_nets.metrics.surfaces import (
     surface_distances,
     surface_metrics,
 )
+from custom_nets.metrics.tumour_summary import region_rows, summarise_tumours, tumour_table
+from custom_nets.metrics.tumours import EMPTY_RULES, TUMOUR_AVERAGED, TUMOUR_KEYS, tumour_metrics
 from custom_nets.metrics.volume_overlap import VolumeOverlap, non_zero_mean, volume_overlap
 from custom_nets.metrics.voxels import VoxelReport, voxel_sums
 
 __all__ = [
     "ASSD_CONVENTIONS",
+    "EMPTY_RULES",
     "HD95_CONVENTIONS",
     "LESION_COUNTS",
     "LESION_VOLUME_CLASSES",
+    "LESION_WISE_COUNTS",
+    "LESION_WISE_SCORES",
     "ROW_KEYS",
     "STROKE_AVERAGED",
     "STROKE_KEYS",
     "STRUCTURE_AVERAGED",
     "STRUCTURE_KEYS",
     "SURFACE_KEYS",
+    "TUMOUR_AVERAGED",
+    "TUMOUR_KEYS",
     "OverlapCounts",
     "SurfaceDistances",
     "VolumeOverlap",
@@ -43,10 +51,12 @@ __all__ = [
     "distribution",
     "isbi2015_score",
     "lesion_metrics",
+    "lesion_wise_metrics",
     "mean_and_deviation",
     "non_zero_mean",
     "overlap_counts",
     "pooled_voxels",
+    "region_rows",
     "slice_dice",
     "slice_iou",
     "stroke_metrics",
@@ -56,8 +66,11 @@ __all__ = [
     "summarise_ms",
     "summarise_stroke",
     "summarise_structures",
+    "summarise_tumours",
     "surface_distances",
     "surface_metrics",
+    "tumour_metrics",
+    "tumour_table",
     "volume_correlation",
     "volume_overlap",
     "voxel_sums",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,10 +23,19 @@ def cropped_pair(prediction: ArrayLike, reference: ArrayLike) -> tuple[NDArray[n
         InputError: if the shapes differ or are not three-dimensional.
     """
     predicted, true = np.asarray(prediction) != 0, np.asarray(reference) != 0
-    if predicted.shape != true.shape or true.ndim != 3:
-        raise InputError(
-            f"the prediction's shape {predicted.shape} and the reference's {true.shape} must be equal and D x H x W;"
-            " bring both onto one grid"
-        )
+    require_one_grid(predicted, true)
     box = bounding_box(predicted | true)
     return predicted[box], true[box]
+
+
+def require_one_grid(prediction: NDArray[Any], reference: NDArray[Any]) -> None:
+    """Refuse volumes that cannot be compared voxel by voxel.
+
+    Raises:
+        InputError: if the shapes differ or are not three-dimensional.
+    """
+    if prediction.shape != reference.shape or reference.ndim != 3:
+        raise InputError(
+            f"the prediction's shape {prediction.shape} and the reference's {reference.shape} must be equal and"
+            " D x H x W; bring both onto one grid"
+        )

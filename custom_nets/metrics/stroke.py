@@ -123,16 +123,3 @@ def summarise_stroke(rows: Iterable[Mapping[str, Any]], resamples: int = 2000, s
         "pooled_voxels": rates,
         "bootstrap": {"resamples": resamples, "seed": seed},
     }
-
-
-def left_out_note(metrics: Mapping[str, Mapping[str, Any]], cases: int) -> str:
-    """Return one sentence on the means that leave scans out, empty when none does.
-
-    Args:
-        metrics: entries with ``left_out`` by name of the metric.
-        cases: number of scans.
-    """
-    gaps = [f"{key} {value['left_out']}" for key, value in metrics.items() if value["left_out"]]
-    if not gaps:
-        return ""
-    return f"scans left out of a mean, because a mask is empty, of {cases}: {', '.join(gaps)}"

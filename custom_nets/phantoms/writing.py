@@ -20,12 +20,14 @@ from custom_nets.phantoms.case import Generator, PhantomCase
 from custom_nets.phantoms.ms_brain import MS_BRAIN
 from custom_nets.phantoms.pelvis import PELVIS
 from custom_nets.phantoms.stroke_brain import STROKE_BRAIN
+from custom_nets.phantoms.tumour_brain import TUMOUR_BRAIN
 from custom_nets.registry import bundle
 
 #: Bundle name -> how its phantoms are made. A new bundle adds one line.
 GENERATORS: dict[str, Generator] = {
     "rsanet": MS_BRAIN,
     "s2anet": PELVIS,
+    "s2ca_net": TUMOUR_BRAIN,
     "zoom_resunet": STROKE_BRAIN,
 }
 DATALIST = "datalist.json"
@@ -78,7 +80,7 @@ def write_dataset(
         directory: where to write; made if it is not there.
         cases: number of cases, at least 3.
         seed: whole number from 0 upwards.
-        spacing: voxel size in mm; left out, the domain's own (rsanet: 1.5, zoom_resunet: 2, s2anet: 4 in slices of 8).
+        spacing: voxel size in mm; left out, the domain's own (rsanet: 1.5, s2anet: 4 in slices of 8, the others: 2).
         shape: voxels along x, y, z; left out, as few as hold the body.
         overwrite: replace the data list of another data set, and files of the same name.
         progress: show a progress bar on stderr.

@@ -171,3 +171,81 @@ def write_datalist(root: Path, **sections: Any) -> Path:
     path = root / "datalist.json"
     path.write_text(json.dumps(sections), encoding="utf-8")
     return path
+
+
+TUMOUR_MODALITIES = ("t1", "t2", "t1ce", "flair")
+
+
+def write_tumour(path: Path, values: Sequence[int] = (1, 2, 4), voxels: int = 3) -> Path:
+    """A label map in which each value has ``voxels`` voxels."""
+    label = np.zeros(SHAPE, np.uint8)
+    label.reshape(-1)[: voxels * len(values)] = np.repeat(values, voxels)
+    return write_voxels(path, label)
+
+
+def tumour_case(root: Path, stem: str, suffix: str = ".nii.gz", label: str | None = "_seg", voxels: int = 3) -> None:
+    """One case of BraTS up to 2021: files ``stem`` + _t1 ... and a segmentation, None for no such file."""
+    write_files(root, [f"{stem}_{name}{suffix}" for name in TUMOUR_MODALITIES], None)
+    if label is not None:
+        write_tumour(root / f"{stem}{label}{suffix}", voxels=voxels)
+
+
+def brats2019(root: Path) -> None:
+    """Six patients of high and three of low grade, and one validation scan."""
+    for number in range(9):
+        grade, name = ("LGG" if number % 3 == 2 else "HGG"), f"BraTS19_CBICA_A{number}_1"
+        tumour_case(root, f"MICCAI_BraTS_2019_Data_Training/{grade}/{name}/{name}", voxels=1 + number)
+    tumour_case(root, "MICCAI_BraTS_2019_Data_Validation/BraTS19_UAB_1/BraTS19_UAB_1", label=None)
+    (root / "MICCAI_BraTS_2019_Data_Training/survival_data.csv").write_text("BraTS19ID,Age\n")
+
+
+def brats2020(root: Path) -> None:
+    """Five uncompressed cases, of which 355's segmentation is named otherwise; two validation cases beside them."""
+    for number in (1, 2, 3, 4, 355):
+        folder = f"MICCAI_BraTS2020_TrainingData/BraTS20_Training_{number:03d}"
+        stem = f"{folder}/BraTS20_Training_{number:03d}"
+        tumour_case(root, stem, ".nii", "_seg" if number < 355 else None)
+        if number == 355:
+            write_tumour(root / folder / "W39_1998.09.19_Segm.nii")
+    for number in (1, 2):
+        name = f"BraTS20_Validation_{number:03d}"
+        tumour_case(root, f"MICCAI_BraTS2020_TrainingData/{name}/{name}", ".nii", None)
+    for table in ("name_mapping", "survival_info"):
+        (root / f"MICCAI_BraTS2020_TrainingData/{table}.csv").write_text("Grade\n")
+
+
+def brats2021(root: Path) -> None:
+    for number in (0, 2, 3, 5, 6, 8):
+        tumour_case(root, f"BraTS2021_{number:05d}/BraTS2021_{number:05d}")
+
+
+def brats2023(root: Path) -> None:
+    """Six patients, the first three of whom have two time points, meningiomas too; one validation scan."""
+    names = [f"BraTS-GLI-{number:05d}-{time:03d}" for number in range(4) for time in (0, 1)[: 1 + (number < 3)]]
+    for name in (*names, "BraTS-MEN-00004-000", "BraTS-MEN-00008-000"):
+        stem = f"ASNR-MICCAI-BraTS2023-Challenge-TrainingData/{name}/{name}"
+        write_files(root, [f"{stem}-{word}.nii.gz" for word in ("t1n", "t2w", "t1c", "t2f")], None)
+        write_tumour(root / f"{stem}-seg.nii.gz", (1, 2, 3))
+    stem = "ASNR-MICCAI-BraTS2023-GLI-Challenge-ValidationData/BraTS-GLI-00001-002/BraTS-GLI-00001-002"
+    write_files(root, [f"{stem}-{word}.nii.gz" for word in ("t1n", "t2w", "t1c", "t2f")], None)
+
+
+def msd_task01(root: Path) -> None:
+    """Five 4D files with label maps and two without."""
+    for number in range(1, 8):
+        part = "Tr" if number < 6 else "Ts"
+        write_scan(root / f"Task01_BrainTumour/images{part}/BRATS_{number:03d}.nii.gz", number, (*SHAPE, 4))
+        if part == "Tr":
+            write_tumour(root / f"Task01_BrainTumour/labelsTr/BRATS_{number:03d}.nii.gz", (1, 2, 3))
+    (root / "Task01_BrainTumour/imagesTr/._BRATS_001.nii.gz").write_bytes(b"resource fork")
+    (root / "Task01_BrainTumour/dataset.json").write_text("{}")
+
+
+def tumour_folders(root: Path) -> None:
+    """Five folders of a case, named in two ways, with a brain mask beside the scans."""
+    for number in range(5):
+        enhanced, label = (("t1c", "label_auto_fused"), ("t1ce", "seg"))[number % 2]
+        folder = f"TCGA-{number:02d}"
+        write_files(root, [f"{folder}/{name}.nii.gz" for name in ("t1", "t2", enhanced, "flair")], None)
+        write_tumour(root / f"{folder}/{label}.nii.gz")
+        write_tumour(root / f"{folder}/brainmask.nii.gz")

@@ -138,7 +138,7 @@ def test_broken_cases_are_refused_all_at_once_or_skipped(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["brats"], "domain 'brats' is unknown: use one of ms_lesions, atlas"),
+        (["knee"], "domain 'knee' is unknown: use one of ms_lesions, atlas"),
         (
             ["ms_lesions", "--layout", "bids"],
             "layout 'bids' is unknown: use one of auto, mslesseg, isbi2015, ljubljana",

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MS-ADC: the three upper encoder levels fused at the middle one, deformed to the tumour's shape, and given back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from custom_nets.blocks.channel_gates import SqueezeExcitation
+from custom_nets.blocks.deformable_convolution import AttentiveDeformableConv3d
+
+
+class MultiScaleAttentiveDeformableConv(nn.Module):
+    """MS-ADC: v = ADC(SE([down(e0), e1, up(e2)])), of which each level gets what fits it.
+
+    Args:
+        filters: channels C0, C1, C2 of the three levels.
+        squeeze: of the deformable convolution.
+
+    Shape:
+        e0, e1, e2: N x C_i x S_i x S_i x S_i, S_i = S_0 / 2^i -> three maps of these shapes, for the skip connections.
+    """
+
+    def __init__(self, filters: Sequence[int], squeeze: int = 12) -> None:
+        super().__init__()
+        w0, w1, w2 = filters
+        self.from0 = nn.Conv3d(w0, w1, kernel_size=3, stride=2, padding=1)
+        self.from2 = nn.ConvTranspose3d(w2, w1, kernel_size=2, stride=2)
+        self.weigh = SqueezeExcitation(3 * w1)
+        self.deform = AttentiveDeformableConv3d(3 * w1, 3 * w1, squeeze)
+        self.to0 = nn.ConvTranspose3d(3 * w1, w0, kernel_size=2, stride=2)
+        self.to1 = nn.Conv3d(3 * w1, w1, kernel_size=1)
+        self.to2 = nn.Conv3d(3 * w1, w2, kernel_size=2, stride=2)
+
+    def forward(self, e0: Tensor, e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the skip connections of the three levels get."""
+        v = self.deform(self.weigh(torch.cat([self.from0(e0), e1, self.from2(e2)], dim=1)))
+        return self.to0(v), self.to1(v), self.to2(v)
