@@ -10,15 +10,22 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from monai.inferers import Inferer, SlidingWindowInferer
-from monai.utils import convert_to_dst_type
+from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
 from custom_nets.errors import InputError
 from custom_nets.volume_crops import centre_start, region
 
+#: How logits become what is averaged over flips and windows.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda logits: torch.softmax(logits, dim=1),
+    "sigmoid": torch.sigmoid,
+    "none": lambda logits: logits,
+}
+
 
 class FlipTTAInferer(Inferer):
-    """Wrap an inferer so that it returns probabilities, averaged over flips if wished.
+    """Wrap an inferer so that it returns probabilities, or logits, averaged over flips if wished.
 
     The inferer, for example MONAI's `SlidingWindowInferer`, sees a network that is already a mean of probabilities:
     each window is flipped, predicted, flipped back and averaged before the windows are blended. So one weighted mean
@@ -35,7 +42,7 @@ class FlipTTAInferer(Inferer):
         tta: False leaves one pass without a flip.
         flips: the flips to average over, each a list of spatial axes (0 is D): ``[[], [0], [0, 2]]`` averages the
             window itself, the window flipped along D, and along D and W. ``"all"`` takes every combination: 8 in 3D.
-        activation: "softmax" over the channels, or "sigmoid" of each.
+        activation: "softmax" over the channels, "sigmoid" of each, or "none": the logits are averaged.
 
     Raises:
         InputError: if ``flips`` is empty or neither "all" nor lists of axes, or for another activation; when called,
@@ -53,15 +60,15 @@ class FlipTTAInferer(Inferer):
         listed = not isinstance(flips, str) and len(flips) > 0 and all(isinstance(flip, Sequence) for flip in flips)
         if flips != "all" and not listed:
             raise InputError(f'flips is {flips!r}; choose "all" or lists of axes such as [[], [0], [1], [2]]')
-        if activation not in ("softmax", "sigmoid"):
-            raise InputError(f"activation is {activation!r}; choose softmax or sigmoid")
+        if activation not in _ACTIVATIONS:
+            raise InputError(f"activation is {activation!r}; choose one of {', '.join(_ACTIVATIONS)}")
         self.inferer = inferer
         self.tta = tta
         self.flips = flips
         self.activation = activation
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Predict probabilities.
+        """Predict probabilities, or logits.
 
         Args:
             inputs: N x C x D x H x W (or N x C x H x W), any floating type; blended in float32.
@@ -70,22 +77,22 @@ class FlipTTAInferer(Inferer):
             kwargs: passed to the network by way of the inferer.
 
         Returns:
-            Probabilities N x classes x D x H x W, float32, metadata kept.
+            N x classes x D x H x W, float32, metadata kept.
         """
+        activate = _ACTIVATIONS[self.activation]
         flips = self._flips(inputs.ndim - 2)
 
-        def probabilities(windows: Tensor, *more: Any, **named: Any) -> Tensor:
+        def averaged(windows: Tensor, *more: Any, **named: Any) -> Tensor:
             total: Tensor | None = None
             for axes in flips:
                 logits = network(torch.flip(windows, axes) if axes else windows, *more, **named)
-                one = logits.float()
-                one = torch.softmax(one, dim=1) if self.activation == "softmax" else torch.sigmoid(one)
+                one = activate(logits.float())
                 one = torch.flip(one, axes) if axes else one
                 total = one if total is None else total.add_(one)
             assert total is not None
             return total.div_(len(flips)) if len(flips) > 1 else total
 
-        return self.inferer(inputs.float(), probabilities, *args, **kwargs)
+        return self.inferer(inputs.float(), averaged, *args, **kwargs)
 
     def _flips(self, dimensions: int) -> list[list[int]]:
         """The flips to run, as axes of a tensor N x C x spatial."""
@@ -187,3 +194,61 @@ class VolumeInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
         """Predict; see the inferer chosen."""
         return self.inferer(inputs, network, *args, **kwargs)
+
+
+class ForegroundInferer(Inferer):
+    """Show another inferer the box around the body alone; outside of it the logits are given.
+
+    Foreground is what differs from the volume's first voxel in any channel, so that a scan whose background is not one
+    value is seen whole. The box is widened to the window's size where it is smaller, inside the volume.
+
+    Args:
+        inferer: any MONAI inferer.
+        roi_size: of a window; the volume is not smaller.
+        outside: the logit of each class outside the box.
+        enabled: False shows the inferer the whole volume.
+    """
+
+    def __init__(
+        self, inferer: Inferer, roi_size: Sequence[int], outside: Sequence[float], enabled: bool = True
+    ) -> None:
+        super().__init__()
+        self.inferer = inferer
+        self.roi_size = roi_size
+        self.outside = outside
+        self.enabled = enabled
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Predict logits.
+
+        Args:
+            inputs: N x C x D x H x W.
+            network: passed to the inferer.
+            args: passed to the inferer.
+            kwargs: passed to the inferer.
+
+        Returns:
+            Logits N x classes x D x H x W, metadata kept.
+        """
+        if not self.enabled:
+            return self.inferer(inputs, network, *args, **kwargs)
+        plain = convert_to_tensor(inputs, track_meta=False)
+        box = self._box(plain)
+        seen = self.inferer(plain[box], network, *args, **kwargs)
+        outside = seen.new_tensor(list(self.outside)).view(1, -1, 1, 1, 1)
+        whole = outside.expand(len(plain), -1, *plain.shape[2:]).clone()
+        whole[box] = seen
+        return convert_to_dst_type(whole, inputs, dtype=whole.dtype)[0]
+
+    def _box(self, image: Tensor) -> tuple[Any, ...]:
+        """Index of the smallest box of at least a window that holds the foreground of all samples."""
+        foreground = (image != image[:, :, :1, :1, :1]).any(dim=1).any(dim=0)
+        slices = []
+        for axis, (length, window) in enumerate(zip(image.shape[2:], self.roi_size, strict=True)):
+            others = [other for other in range(3) if other != axis]
+            places = foreground.any(dim=others[1]).any(dim=others[0]).nonzero()
+            first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 1)
+            size = min(max(last - first, window), length)
+            start = min(max((first + last - size) // 2, 0), length - size)
+            slices.append(slice(start, start + size))
+        return (..., *slices)

@@ -14,17 +14,24 @@ import torch
 from custom_nets.components import neighbourhood
 from custom_nets.errors import InputError
 from custom_nets.precision import amp_dtype_named
+from custom_nets.tumours.regions import CONVENTIONS
 
 _AT_LEAST_ONE = (
     *("epochs", "val_interval", "batch_size", "in_channels", "patches_per_case", "sw_batch_size"),
     *("base_width", "restart_epochs", "bootstrap_resamples", "step_epochs", "num_slices", "out_channels"),
 )
-_AT_LEAST_ZERO = ("num_workers", "pictures", "seed")
+_AT_LEAST_ZERO = (
+    *("num_workers", "pictures", "seed", "warmup_epochs", "plateau_epochs"),
+    *("min_region_voxels", "min_enhancing_voxels"),
+)
 _NOT_NEGATIVE = ("learning_rate", "weight_decay", "gradient_clip", "min_lesion_volume", "positive_weight")
-_SWITCHES = ("amp", "tta", "separate_folder", "keep_largest", "count_hallucinated")
+_SWITCHES = (
+    *("amp", "tta", "separate_folder", "keep_largest", "count_hallucinated", "all_cases", "cudnn_benchmark"),
+    *("per_modality", "deep_supervision", "local_global", "swapped_axes", "lesion_wise", "reorder_channels"),
+)
 _SHARES = (
     *("cache_rate", "lesion_share", "flip_probability", "pretrained_share"),
-    *("elastic_probability", "mirror_probability", "intensity_mean"),
+    *("elastic_probability", "mirror_probability", "intensity_mean", "momentum"),
 )
 _ABOVE_ZERO = ("intensity_std", "feature_scale")
 _CHOICES = {
@@ -38,9 +45,22 @@ _CHOICES = {
     "select_by": ("mean_iou", "mean_dice"),
     "resize_back": ("labels", "probabilities"),
     "distance_unit": ("mm", "voxel"),
+    "blending": ("constant", "gaussian"),
+    "optimizer_name": ("adam", "sgd"),
+    "image_interpolation": ("nearest", "bilinear"),
+    "suppression": ("global", "local"),
+    "nesting": ("published", "nested"),
+    "empty_rule": ("all", "et"),
+    "output_names": ("image", "case"),
+    "output_convention": tuple(CONVENTIONS),
+    "label_convention": ("auto", *CONVENTIONS),
+    "context": ("strided", "max_pool", "none"),
+    "deformable": ("added", "replacing", "per_level", "none"),
 }
 #: Of bundles whose network sees slices.
 _SLICE_CHOICES = {"intensity": ("minmax", "percentile", "none"), "windows": ("resized", "sliding")}
+#: Of bundles whose network sees regions of a tumour.
+_REGION_CHOICES = {"intensity": ("crop", "volume", "nonzero"), "windows": ("sliding", "foreground")}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -53,7 +73,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     for key in _SWITCHES:
         if key in options and not isinstance(options[key], bool):
             raise InputError(f"{key} is {options[key]!r}: write True or False.")
-    for key, choices in (_CHOICES | _SLICE_CHOICES if "num_slices" in options else _CHOICES).items():
+    for key, choices in _choices(options).items():
         if key in options and options[key] not in choices:
             raise InputError(f"{key} is {options[key]!r}: choose one of {', '.join(choices)}.")
     _check_shares(options)
@@ -83,6 +103,13 @@ def require_writable(**folders: str | Path) -> None:
             ) from error
 
 
+def _choices(options: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The words that each option takes in a bundle of these options."""
+    if "num_slices" in options:
+        return _CHOICES | _SLICE_CHOICES
+    return _CHOICES | _REGION_CHOICES if "region_threshold" in options else _CHOICES
+
+
 def _check_numbers(options: Mapping[str, Any]) -> None:
     for lowest, keys in ((1, _AT_LEAST_ONE), (0, _AT_LEAST_ZERO)):
         for key in keys:
@@ -102,6 +129,8 @@ def _check_shares(options: Mapping[str, Any]) -> None:
         raise InputError(f"overlap is {overlap!r}: give a number from 0 up to, but not, 1.")
     if not _number(threshold) or not 0 < threshold < 1:
         raise InputError(f"lesion_threshold is {threshold!r}: give a probability between 0 and 1, such as 0.5.")
+    if not _number(options.get("region_threshold", 0.5)) or not 0 < options.get("region_threshold", 0.5) < 1:
+        raise InputError(f"region_threshold is {options['region_threshold']!r}: give a probability between 0 and 1.")
     for key in _SHARES:
         if key in options and (not _number(options[key]) or not 0 <= options[key] <= 1):
             raise InputError(f"{key} is {options[key]!r}: give a share from 0 to 1.")

@@ -30,7 +30,7 @@ def amp_dtype_named(name: str) -> torch.dtype:
 
 
 class MixedPrecisionInferer(Inferer):
-    """Run another inferer under autocast, and return float32 (label maps as they are).
+    """Run another inferer under autocast, and return float32 (label maps as they are; of each output of several).
 
     MONAI's engines autocast on CUDA alone; this serves CPUs as well, and leaves the loss in float32. Bfloat16 needs no
     gradient scaler; for float16 on CUDA let the trainer scale (its ``amp``). The network is given plain tensors: every
@@ -52,7 +52,11 @@ class MixedPrecisionInferer(Inferer):
         """Predict; shapes are the wrapped inferer's."""
         with torch.autocast(inputs.device.type, dtype=self.dtype, enabled=self.enabled):
             output = self.inferer(inputs, _PlainTensors(network), *args, **kwargs)
-            return output.float() if output.is_floating_point() else output
+            return [_single(one) for one in output] if isinstance(output, list) else _single(output)
+
+
+def _single(output: Tensor) -> Tensor:
+    return output.float() if output.is_floating_point() else output
 
 
 class _PlainTensors:

@@ -141,7 +141,7 @@ def _convention(options: Mapping[str, Any]) -> str:
 
 def _reorders(options: Mapping[str, Any]) -> bool:
     """Whether the bundle puts the files' channels into its own order (``ReorderChannelsd``)."""
-    return bool(options.get("reorders_channels", False))
+    return bool(options.get("reorder_channels", False))
 
 
 def _patch_of(options: Mapping[str, Any]) -> Sequence[int] | None:

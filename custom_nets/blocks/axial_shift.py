@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
+
 def shifted(x: Tensor, rows: int, columns: int) -> Tensor:
     """Move groups of channels along the planes' axes; zeros come in from outside.
 

@@ -14,8 +14,12 @@ from custom_nets.options import WORKFLOWS, options_in
 _DIFFER = ("section", "output_dir", "num_workers")
 #: Arguments of the inferer that say how predictions are averaged over flips, brought back to the scan, or shown.
 _HOW_ONLY = ("tta", "flips", "pairs", "resize_back", "progress")
-#: Transforms that copy, or bring a prediction back to the scan's grid, or write it, or that an inferer does by itself.
-_BESIDE = ("CopyItemsd", "Invertd", "SaveImaged", "custom_nets.slices.planes.SlicesFirstd")
+#: Transforms that copy, name, bring a prediction back to the scan's grid, write it, or that an inferer does by itself.
+_BESIDE = (
+    *("CopyItemsd", "Invertd", "SaveImaged", "custom_nets.slices.planes.SlicesFirstd"),
+    *("custom_nets.case_names.CaseNamed", "custom_nets.case_names.NamedPredictiond"),
+    "custom_nets.tumours.transforms.OutputConventiond",
+)
 #: How a key metric begins that the user chooses by its name.
 _BY_NAME = "$chosen_first(@validate::metrics,"
 #: Arguments of a dictionary transform that may hold one value a key.
@@ -38,11 +42,15 @@ def networks_agree(bundle: BundleFiles) -> Iterator[Finding]:
 
 
 def image_preprocessing_agrees(bundle: BundleFiles) -> Iterator[Finding]:
-    """The image goes through the same deterministic transforms; labels and copies do not count."""
+    """The image goes through the same deterministic transforms; labels and copies do not count.
+
+    Training may switch one of them off that validation has: of crops, something is done behind the crop instead.
+    """
     for config in bundle.standing_alone():
         if config.workflow == "train":
             ids = ("train::deterministic_transforms", "validate::preprocessing")
-            yield from _compare(config, config, ids[1], *(_transforms(config.at(name), "image") for name in ids))
+            chains = (_without(_transforms(config.at(name), "image"), ("_disabled_",)) for name in ids)
+            yield from _compare(config, config, ids[1], *chains)
     for first, second in _pairs(bundle):
         chains = (_transforms(config.at(_place(config, "preprocessing")), "image") for config in (first, second))
         yield from _compare(first, second, _place(second, "preprocessing"), *chains)
@@ -79,8 +87,9 @@ def key_metrics_agree(bundle: BundleFiles) -> Iterator[Finding]:
     for first, second in _pairs(bundle):
         if "inference" not in (first.workflow, second.workflow) and not _chosen_by_loss(first):
             choosing, reported = (config.at("validate::key_metric") for config in (first, second))
-            if isinstance(reported, dict) and str(choosing).startswith(_BY_NAME):
-                choosing = _among(first.at("validate::metrics"), reported)
+            if isinstance(reported, dict):
+                by_name = str(choosing).startswith(_BY_NAME)
+                choosing = _among(first.at("validate::metrics") if by_name else choosing, reported)
             yield from _compare(first, second, "validate::key_metric", choosing, reported)
 
 
@@ -150,7 +159,7 @@ def _place(config: Config, name: str) -> str:
 def _without(value: Any, names: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
         return {key: _without(part, names) for key, part in value.items() if key not in names}
-    return value
+    return [_without(part, names) for part in value] if isinstance(value, list) else value
 
 
 def _transforms(chain: Any, key: str) -> list[Any] | None:

@@ -1,14 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which parameters decay, and gradients that are cut."""
+"""Optimisers by name, which parameters decay, and gradients that are cut."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from ignite.engine import Engine
 from monai.engines import IterationEvents
 from torch import nn
+
+from custom_nets.errors import InputError
+
+
+def optimizer_named(
+    name: str, params: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.99
+) -> torch.optim.Optimizer:
+    """Return one of the two optimisers that papers here use, with L2 weight decay in the gradient.
+
+    Args:
+        name: "adam", or "sgd" with Nesterov's momentum.
+        params: what it trains.
+        lr: learning rate.
+        weight_decay: of all parameters.
+        momentum: of "sgd".
+
+    Raises:
+        InputError: for another name.
+    """
+    if name == "adam":
+        return torch.optim.Adam(params, lr=lr, weight_decay=weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+    raise InputError(f"optimizer_name is {name!r}: choose adam or sgd")
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -22,6 +22,13 @@ def derived_seed(*entropy: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
+def choose_fastest_kernels(enabled: bool) -> None:
+    """Let cuDNN time its kernels and take the fastest; a run then repeats to rounding only, no longer bit for bit."""
+    if enabled:
+        torch.backends.cudnn.deterministic = False
+        torch.backends.cudnn.benchmark = True
+
+
 class ReproducibleCacheDataset(CacheDataset):
     """MONAI's `CacheDataset` whose random transforms depend on (seed, epoch, case) alone.
 

@@ -42,7 +42,7 @@ def preflight(root: Path, **options: Any) -> None:
     """The checks before training, of a bundle that reorders channels."""
     places = {"dataset_dir": str(root), "ckpt_dir": str(root / "models"), "output_dir": str(root / "eval")}
     common = {"patch_size": [8, 8, 8], "device": "cpu", "amp": False, "in_channels": 4, "out_channels": 4}
-    own = {"datalist": "datalist.json", "label_convention": "auto", "reorders_channels": True}
+    own = {"datalist": "datalist.json", "label_convention": "auto", "reorder_channels": True}
     before_training("s2ca_net", {**places, **common, **own, **options})
 
 
@@ -181,7 +181,7 @@ def test_an_order_of_the_users_own(tmp_path: Path) -> None:
     assert Path(content["training"][0]["image"][0]).name == "flair.nii.gz"
     preflight(tmp_path)
     with pytest.raises(SystemExit, match="the network expects T1, T2, T1CE, FLAIR"):
-        preflight(tmp_path, reorders_channels=False)
+        preflight(tmp_path, reorder_channels=False)
 
 
 def test_4d_files_with_a_channel_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

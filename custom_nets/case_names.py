@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The name of a case, from the names of its files, and predictions that are named by it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import ImageMetaKey
+
+from custom_nets.errors import InputError
+
+
+def case_name(images: str | Path | Sequence[str | Path]) -> str:
+    """What the file names of a case's modalities begin with, or their folder's name.
+
+    Args:
+        images: path of one file, or of one a modality: BraTS20_001/BraTS20_001_t1.nii.gz and ..._flair.nii.gz give
+            BraTS20_001, and so do BraTS20_001/t1.nii.gz and BraTS20_001/flair.nii.gz.
+    """
+    paths = [Path(images)] if isinstance(images, str | os.PathLike) else [Path(path) for path in images]
+    stems = [path.name.removesuffix(".gz").removesuffix(".nii") for path in paths]
+    if len(stems) == 1:
+        return stems[0]
+    common = os.path.commonprefix(stems)  # noqa: RUF071  letter by letter is what is meant
+    separators = [place for place, letter in enumerate(common) if letter in "-_."]
+    return common[: separators[-1]] if separators else paths[0].absolute().parent.name
+
+
+class CaseNamed(MapTransform):
+    """Keep the case's name, from the paths of the image that is about to be loaded.
+
+    Args:
+        keys: of the paths.
+        name_key: where the name goes.
+    """
+
+    def __init__(self, keys: KeysCollection, name_key: str = "case_name") -> None:
+        super().__init__(keys)
+        self.name_key = name_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the name."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[self.name_key] = case_name(result[key])
+        return result
+
+
+class NamedPredictiond(MapTransform):
+    """Let `SaveImaged` call a prediction as its case, or as its first image, which is what the metadata say.
+
+    Args:
+        keys: of predictions.
+        names: "image" leaves the name; "case" gives it the case's, without a folder, as challenges want it.
+        name_key: where `CaseNamed` put the name.
+
+    Raises:
+        InputError: for another value of ``names``.
+    """
+
+    def __init__(self, keys: KeysCollection, names: str = "image", name_key: str = "case_name") -> None:
+        super().__init__(keys)
+        if names not in ("image", "case"):
+            raise InputError(f"output_names is {names!r}: choose image or case")
+        self.names = names
+        self.name_key = name_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Rename; the prediction's metadata alone change."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            if self.names == "case" and isinstance(result[key], MetaTensor):
+                renamed = result[key].clone()
+                renamed.meta[ImageMetaKey.FILENAME_OR_OBJ] = f"{result[self.name_key]}.nii.gz"
+                result[key] = renamed
+        return result
