@@ -32,6 +32,30 @@ def case_name(images: str | Path | Sequence[str | Path]) -> str:
     return common[: separators[-1]] if separators else paths[0].absolute().parent.name
 
 
+def require_distinct_names(cases: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse cases of one name: their predictions would overwrite each other.
+
+    Args:
+        cases: ``image`` of each is a path or a list of them.
+
+    Raises:
+        InputError: naming the first two.
+    """
+    first: dict[str, Any] = {}
+    for case in cases:
+        images, name = case["image"], case_name(case["image"])
+        if name in first:
+            raise InputError(
+                f"output_names is 'case', but two cases are called '{name}': {_one(first[name])} and {_one(images)}; "
+                "give --output_names image, or name the files of a case after it."
+            )
+        first[name] = images
+
+
+def _one(images: str | Path | Sequence[str | Path]) -> str | Path:
+    return images if isinstance(images, str | os.PathLike) else images[0]
+
+
 class CaseNamed(MapTransform):
     """Keep the case's name, from the paths of the image that is about to be loaded.
 

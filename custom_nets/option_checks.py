@@ -14,6 +14,7 @@ import torch
 from custom_nets.components import neighbourhood
 from custom_nets.errors import InputError
 from custom_nets.precision import amp_dtype_named
+from custom_nets.schedules import WarmPlateauCosine
 from custom_nets.tumours.regions import CONVENTIONS
 
 _AT_LEAST_ONE = (
@@ -79,6 +80,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     _check_shares(options)
     _check_sizes(options)
     _check_mirrors(options)
+    _check_plan(options)
     _check_device(options)
     if "connectivity" in options:
         neighbourhood(options["connectivity"])
@@ -158,6 +160,11 @@ def _check_mirrors(options: Mapping[str, Any]) -> None:
                 f"{key} is {options[key]!r}, a mirroring of left and right, which sagittal slices do not show: "
                 f"give --{key} {type(options[key])(0)}."
             )
+
+
+def _check_plan(options: Mapping[str, Any]) -> None:
+    if {"warmup_epochs", "plateau_epochs", "epochs"} <= options.keys():
+        WarmPlateauCosine(1, options["warmup_epochs"], options["plateau_epochs"], options["epochs"])
 
 
 def _check_device(options: Mapping[str, Any]) -> None:

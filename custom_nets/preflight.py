@@ -10,6 +10,7 @@ from typing import Any
 import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
+from custom_nets.case_names import require_distinct_names
 from custom_nets.checkpoints import load_weights, read_checkpoint
 from custom_nets.datasets.checks import CheckOptions, check_cases
 from custom_nets.datasets.datalist import Case, load_section
@@ -204,7 +205,10 @@ def _check_ranks(validation_cases: int) -> None:
 
 
 def _check_places(cases: Sequence[Case], options: Mapping[str, Any]) -> None:
-    """Results lie in ``output_dir`` as images do in ``dataset_dir``: those of images outside would land anywhere."""
+    """Refuse cases whose results would land anywhere, or in one place.
+
+    Results lie in ``output_dir`` as images do in ``dataset_dir``, or are called as their cases.
+    """
     root = Path(options["dataset_dir"]).absolute()
     outside = [path for case in cases for path in case["image"][:1] if not Path(path).is_relative_to(root)]
     if outside:
@@ -212,3 +216,5 @@ def _check_places(cases: Sequence[Case], options: Mapping[str, Any]) -> None:
             f"{outside[0]} is not in dataset_dir '{root}' ({len(outside)} such cases), so its result has no place in "
             "output_dir: name a folder that holds all images with --dataset_dir, and the list with --datalist."
         )
+    if options.get("output_names") == "case":
+        require_distinct_names(cases)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from custom_nets.errors import InputError
-from custom_nets.metrics import lesion_metrics, stroke_metrics, structure_metrics
+from custom_nets.metrics import lesion_metrics, stroke_metrics, structure_metrics, tumour_metrics
 from custom_nets.metrics.structure_summary import case_means
 from custom_nets.registry import ROOT, Bundle, available
 
@@ -100,6 +101,17 @@ TINY = {
         bright=bright_slices,
         row=structure_row,
         bad_network=("up", "XX", "up 'XX'"),
+    ),
+    "s2ca_net": Tiny(
+        {
+            **{"patch_size": [32, 32, 32], "filters": [4, 8, 16, 32], "embed_channels": [16, 32]},
+            **{"encoder_depths": [1, 1], "decoder_depths": [1, 1], "min_enhancing_voxels": 0},
+            "windows": "foreground",  # one
+        },
+        steps=2,
+        every_voxel={"windows": "sliding", "intensity": "nonzero", "min_region_voxels": 0},
+        row=partial(tumour_metrics, lesion_wise=True),
+        bad_network=("context", "XX", "context 'XX'"),
     ),
     "zoom_resunet": Tiny(
         {"base_width": 4, "patch_size": [24, 24, 24]},

@@ -146,10 +146,9 @@ def empty(patch_size: int, **options: Any) -> StateDict:
     return {key: torch.empty(shape, device="meta") for key, shape in entries(patch_size, **options).items()}
 
 
-def file_options(options: dict[str, Any], patch_size: int) -> dict[str, Any]:
+def file_options(options: dict[str, Any]) -> dict[str, Any]:
     """Of the options of a network those that its file does not tell."""
-    told = {} if options.get("local_global", True) else {"patch_size": patch_size}
-    return told | {key: value for key, value in options.items() if value == "replacing"}
+    return {key: value for key, value in options.items() if value == "replacing"}
 
 
 def parameters(state: StateDict) -> int:

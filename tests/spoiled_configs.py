@@ -41,7 +41,7 @@ def put(config: str, name: str, value: Any) -> Spoil:
         for key in parents:
             inside = inside[int(key) if isinstance(inside, list) else key]
         if value is GONE:
-            del inside[last]
+            del inside[int(last) if isinstance(inside, list) else last]
         elif isinstance(inside, list):
             inside[int(last)] = value
         else:

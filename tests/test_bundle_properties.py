@@ -32,7 +32,13 @@ def network_of(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     parser = ConfigParser()
     parser.read_config(configs(name, "inference"))
+    parser["patch_size"] = patch_of(name)
     return parser.get_parsed_content("network_def")
+
+
+def patch_of(name: str) -> list[int]:
+    """A small one; there are networks that are built for theirs."""
+    return TINY[name].options["patch_size"]
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -52,7 +58,7 @@ def test_every_property_that_monai_asks_for_is_there(
 ) -> None:
     name, folder = prepared
     overrides = {**CPU, "dataset_dir": str(folder / "data"), "output_dir": str(tmp_path / "eval")}
-    overrides["patch_size"] = TINY[name].options["patch_size"]
+    overrides["patch_size"] = patch_of(name)
     if files == ["train"]:
         overrides["ckpt_dir"] = str(tmp_path / "models")
     else:
@@ -109,7 +115,13 @@ def test_the_metadata_follow_the_schema_without_network(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_network_takes_and_gives_what_the_metadata_say(name: str) -> None:
     (inference,), (metadata,) = configs(name, "inference"), configs(name, "metadata")
-    verify_net_in_out(net_id="network_def", meta_file=metadata, config_file=inference, device="cpu")
+    data_format = ConfigParser.load_config_file(metadata)["network_data_format"]
+    small: dict[str, Any] = {"patch_size": patch_of(name)}
+    for side, tensor in (("inputs", "image"), ("outputs", "pred")):
+        if data_format[side][tensor]["spatial_shape"] == ConfigParser.load_config_file(inference)["patch_size"]:
+            # of a network that is built for its patch; the others' shapes are rules
+            small[f"_meta_::network_data_format::{side}::{tensor}::spatial_shape"] = patch_of(name)
+    verify_net_in_out(net_id="network_def", meta_file=metadata, config_file=inference, device="cpu", **small)
 
 
 def test_the_network_is_exported_to_torchscript_by_scripting(prepared: tuple[str, Path]) -> None:
@@ -122,10 +134,11 @@ def test_the_network_is_exported_to_torchscript_by_scripting(prepared: tuple[str
         ckpt_file=str(folder / "model.pt"),
         meta_file=metadata,
         config_file=inference,
+        patch_size=patch_of(name),
     )
     network = network_of(name).eval()
     image_format = ConfigParser.load_config_file(metadata)["network_data_format"]["inputs"]["image"]
-    size = [32] * len(image_format["spatial_shape"])
-    volume = torch.rand(1, image_format["num_channels"], *size, generator=torch.Generator().manual_seed(1))
+    shape = (1, image_format["num_channels"], *patch_of(name))
+    volume = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.load(str(exported))(volume), network(volume), rtol=1e-4, atol=1e-5)

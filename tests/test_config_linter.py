@@ -10,9 +10,10 @@ from custom_nets.config_linter.allowed_calls import ALLOWED, calls_of
 from custom_nets.config_linter.folder_rules import write_card
 from custom_nets.registry import ROOT, available
 from tests.spoiled_configs import CARD, GONE, SPOILED, SPOILED_STAGES, Spoil, copied, put
+from tests.spoiled_region_configs import SPOILED_REGIONS
 from tests.spoiled_slice_configs import SPOILED_SLICES
 
-_ALL = [*SPOILED, *SPOILED_STAGES, *SPOILED_SLICES]
+_ALL = [*SPOILED, *SPOILED_STAGES, *SPOILED_SLICES, *SPOILED_REGIONS]
 
 
 @pytest.mark.parametrize("name", available())
@@ -53,6 +54,25 @@ def test_what_may_differ_in_a_bundle_of_slices_is_no_drift(change: Spoil, tmp_pa
     change(folder)
     bundle = read_bundle(folder)
     rules = ("channels_are_the_networks", "inferers_agree", "key_metrics_agree", "image_preprocessing_agrees")
+    assert [str(found) for one in BUNDLE_RULES if one.__name__ in rules for found in one(bundle)] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("train", "train::deterministic_transforms::7::_disabled_", GONE),  # of crops, never
+        put("train", "validate::key_metric::mean_dice::surface", True),
+        put("evaluate", "validate::key_metric::mean_dice::resamples", 10),
+        put("inference", "postprocessing::transforms::5::convention", "msd"),
+        put("inference", "postprocessing::transforms::6::names", "case"),
+        put("inference", "preprocessing::transforms::0::name_key", "name"),
+    ],
+)
+def test_what_may_differ_in_a_bundle_of_regions_is_no_drift(change: Spoil, tmp_path: Path) -> None:
+    folder = copied(tmp_path, "s2ca_net")
+    change(folder)
+    bundle = read_bundle(folder)
+    rules = ("image_preprocessing_agrees", "postprocessing_agrees", "key_metrics_agree")
     assert [str(found) for one in BUNDLE_RULES if one.__name__ in rules for found in one(bundle)] == []
 
 

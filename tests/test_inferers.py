@@ -6,6 +6,7 @@ from __future__ import annotations
 from itertools import chain, combinations
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -13,8 +14,9 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import Tensor, nn
 
 from custom_nets.errors import InputError
-from custom_nets.inferers import CentreCropInferer, FlipTTAInferer, VolumeInferer
-from tests.recipe import document
+from custom_nets.inferers import CentreCropInferer, FlipTTAInferer, ForegroundInferer, VolumeInferer
+from tests.golden import draw
+from tests.recipe import arrays, document
 
 ALL_FLIPS = list(chain.from_iterable(combinations((2, 3, 4), size) for size in range(4)))
 WINDOW = (8, 8, 8)
@@ -129,7 +131,7 @@ def test_sigmoid_of_each_channel() -> None:
 
 
 def test_another_activation_is_refused() -> None:
-    with pytest.raises(InputError, match="activation is 'relu'; choose softmax or sigmoid"):
+    with pytest.raises(InputError, match="activation is 'relu'; choose one of softmax, sigmoid, none"):
         FlipTTAInferer(SimpleInferer(), activation="relu")
 
 
@@ -233,3 +235,132 @@ def test_the_ways_to_see_a_volume(windows: str, expected: Any, shape: tuple[int,
 def test_another_way_is_refused() -> None:
     with pytest.raises(InputError, match="windows is 'center'; choose centre, sliding or whole"):
         VolumeInferer("center", WINDOW)
+
+
+def test_golden_logits_of_the_published_windows() -> None:
+    golden = document("s2ca_net")["misc"]["sliding"]
+    volume = torch.from_numpy(draw("volume", golden["shape"]).astype(np.float32))
+    inferer = FlipTTAInferer(SlidingWindowInferer(WINDOW, overlap=0.75, mode="constant"), tta=False, activation="none")
+    result = inferer(volume, lambda windows: windows * (1 + windows.mean((1, 2, 3, 4), keepdim=True)))
+    expected = torch.from_numpy(arrays("s2ca_net")["sw.output"])
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
+
+
+def test_golden_starts_of_the_published_windows() -> None:
+    golden = document("s2ca_net")["misc"]["windows"]
+    roi, places = golden["roi"], []
+
+    def note(windows: Tensor) -> Tensor:
+        places.extend([round(float(value)) for value in window[:, 0, 0, 0]] for window in windows)
+        return windows[:, :1]
+
+    axes = (torch.arange(length) for length in golden["volume"])
+    coordinates = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].float()
+    SlidingWindowInferer([roi] * 3, sw_batch_size=4, overlap=0.75, mode="constant")(coordinates, note)
+    assert places == golden["starts"] and len(places) == 50
+
+
+def test_logits_are_averaged_over_flips() -> None:
+    x, net = image(1, 2, 6, 7, 8), network(3)
+    passes = [net(x.flip(flip)).flip(flip) if flip else net(x) for flip in ALL_FLIPS]
+    result = FlipTTAInferer(SimpleInferer(), activation="none")(x, net)
+    torch.testing.assert_close(result, torch.stack(passes).mean(0))
+    assert result.min() < 0
+
+
+OUTSIDE = [10.0, -10.0, -20.0]
+
+
+def with_body(shape: tuple[int, ...], box: tuple[slice, ...], background: float = -0.7, samples: int = 1) -> Tensor:
+    """A volume of one value, but for a box; of its two channels one has no body in it."""
+    x = torch.full((samples, 2, *shape), background)
+    x[(..., *box)] = image(*x[(..., *box)].shape)
+    x[:, 1] = 0.3
+    return x
+
+
+class SeenShapes:
+    """A network that notes the windows it is given."""
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, ...]] = []
+        self.network = network(3)
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        self.shapes.append(tuple(windows.shape[2:]))
+        return self.network(windows)
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        # of (20, 24, 16): as the body lies, of at least a window, within the volume
+        (((3, 15), (5, 19), (2, 12)), ((3, 15), (5, 19), (2, 12))),
+        (((9, 11), (5, 19), (2, 12)), ((6, 14), (5, 19), (2, 12))),
+        (((9, 12), (5, 19), (2, 12)), ((6, 14), (5, 19), (2, 12))),
+        (((1, 3), (21, 23), (15, 16)), ((0, 8), (16, 24), (8, 16))),
+        (((0, 20), (0, 24), (0, 16)), ((0, 20), (0, 24), (0, 16))),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("background", [0.0, -0.7])
+def test_the_box_around_the_body(body: Any, seen: Any, background: float) -> None:
+    x = with_body((20, 24, 16), tuple(slice(*pair) for pair in body), background)
+    x[0, 0, 0, 0, 0] = background  # the corner tells what background is
+    net = SeenShapes()
+    result = ForegroundInferer(SimpleInferer(), WINDOW, OUTSIDE)(x, net)
+    inside = (..., *(slice(*pair) for pair in seen))
+    assert net.shapes == [tuple(stop - start for start, stop in seen)]
+    torch.testing.assert_close(result[inside], network(3)(x[inside]))
+    rest = torch.ones(x.shape[2:], dtype=torch.bool)
+    rest[inside[1:]] = False
+    assert torch.equal(result[0][:, rest].unique(dim=1), torch.tensor(OUTSIDE)[:, None][:, : int(rest.any())])
+
+
+def test_windows_of_the_box_are_those_of_the_box_alone() -> None:
+    x = with_body((30, 26, 22), (slice(4, 25), slice(6, 18), slice(3, 20)))
+    result = ForegroundInferer(sliding(sw_batch_size=2), WINDOW, OUTSIDE)(x, network(3))
+    box = (..., slice(4, 25), slice(6, 18), slice(3, 20))
+    torch.testing.assert_close(result[box], sliding()(x[box], network(3)))
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_inside_the_body_it_is_the_whole_volumes_result(kernel: int) -> None:
+    """Of a network that sees no farther than a voxel, everywhere but at the border of the box."""
+    x, net = with_body((24, 20, 18), (slice(4, 18), slice(5, 17), slice(3, 14))), network(kernel)
+    whole = ForegroundInferer(SimpleInferer(), WINDOW, OUTSIDE, enabled=False)(x, net)
+    torch.testing.assert_close(whole, net(x))
+    result = ForegroundInferer(SimpleInferer(), WINDOW, OUTSIDE)(x, net)
+    margin = kernel // 2
+    inside = (..., *(slice(a + margin, b - margin) for a, b in ((4, 18), (5, 17), (3, 14))))
+    torch.testing.assert_close(result[inside], whole[inside])
+    assert (result != whole).any()
+
+
+def test_the_box_holds_the_bodies_of_all_samples_and_channels() -> None:
+    x = with_body((20, 20, 20), (slice(2, 4), slice(2, 4), slice(2, 4)), samples=2)
+    x[1, 1, 12, 14, 17] = 5.0
+    net = SeenShapes()
+    assert ForegroundInferer(SimpleInferer(), WINDOW, OUTSIDE)(x, net).shape == (2, 3, 20, 20, 20)
+    assert net.shapes == [(11, 13, 16)]
+
+
+def test_a_volume_without_a_body_is_seen_through_one_window() -> None:
+    net = SeenShapes()
+    result = ForegroundInferer(SimpleInferer(), WINDOW, OUTSIDE)(torch.zeros(1, 2, 20, 24, 8), net)
+    assert net.shapes == [WINDOW] and result.shape == (1, 3, 20, 24, 8)
+
+
+def test_the_box_keeps_metadata_and_device() -> None:
+    x = MetaTensor(with_body((12, 12, 12), (slice(2, 11),) * 3), affine=torch.diag(torch.tensor([1.0, 2, 3, 1])))
+    result = ForegroundInferer(SimpleInferer(), WINDOW, OUTSIDE)(x, lambda windows: network(3)(windows).half())
+    assert isinstance(result, MetaTensor)
+    assert result.dtype == torch.float16 and result.device == x.device
+    assert torch.equal(result.affine, x.affine)
+
+
+def test_flips_of_the_box() -> None:
+    x, net = with_body((20, 20, 20), (slice(3, 15),) * 3), network(3, symmetric=True)
+    inferer = ForegroundInferer(sliding(), WINDOW, OUTSIDE)
+    once, flipped = (FlipTTAInferer(inferer, tta=tta, activation="none")(x, net) for tta in (False, True))
+    torch.testing.assert_close(flipped, once, rtol=0, atol=1e-5)

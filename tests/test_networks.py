@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
 import custom_nets
@@ -25,6 +26,8 @@ from tests.test_rsanet import filled as rsanet_filled
 from tests.test_rsanet import small as rsanet_small
 from tests.test_s2anet import published as s2anet_published
 from tests.test_s2anet import small as s2anet_small
+from tests.test_s2ca_net import published as s2ca_net_published
+from tests.test_s2ca_net import small as s2ca_net_small
 from tests.test_zoom_resunet import small as zoom_resunet_small
 
 
@@ -80,6 +83,12 @@ def s2anet_golden() -> tuple[Tensor, Tensor]:
     return logits, torch.from_numpy(arrays("s2anet")["s2anet_c55_fs1"])
 
 
+def s2ca_net_golden() -> tuple[Tensor, Tensor]:
+    network, _ = s2ca_net_published(32)
+    logits = run(network, image(document("s2ca_net")["network"]["net_p32b2"]["input_shape"]))
+    return logits[..., ::2, ::2, ::2], torch.from_numpy(arrays("s2ca_net")["net_p32b2.head3"])
+
+
 SIZES_3D = [(1, 3, 32, 48, 32), (2, 3, 17, 20, 33), (1, 3, 1, 2, 5), (1, 3, 48, 32, 64)]
 SIZES_FROM_8 = [(1, 1, 16, 24, 16), (2, 1, 17, 20, 33), (1, 1, 8, 9, 15), (1, 1, 24, 16, 32)]
 SIZES_FROM_8_OF_2 = [(n, 2, *size) for n, _, *size in SIZES_FROM_8]
@@ -89,6 +98,10 @@ SLICES_OF_3 = [(1, 3, 32, 24), (2, 3, 16, 40), (1, 3, 8, 8), (1, 3, 48, 32)]
 PAIRS_OF_3 = [(1, 6, 32, 48), (2, 6, 48, 16), (1, 6, 16, 16), (1, 6, 64, 32)]
 UNEVEN = {(1, 3, 32, 12): "32 x 12 voxels: give multiples of 8", (1, 4, 16, 16): "4 channels: give 3 slices"}
 UNEVEN_PAIRS = {(1, 6, 24, 32): "24 x 32 voxels: give multiples of 16", (1, 3, 16, 16): "3 channels: give 3 slices"}
+PATCHES_OF_4 = [(1, 4, 16, 16, 16), (2, 4, 16, 16, 16)]
+PATCHES_OF_2 = [(1, 2, 24, 24, 24), (2, 2, 24, 24, 24)]
+OTHER_PATCHES = {(1, 4, 16, 16, 24): "give 16 along each axis", (1, 3, 16, 16, 16): "3 channels: give 4"}
+OTHER_PATCHES_OF_2 = {(1, 2, 16, 16, 16): "give 24 along each axis"}
 
 # fmt: off
 CONTRACTS = {
@@ -97,6 +110,8 @@ CONTRACTS = {
     "RSANet non-local": Contract(custom_nets.RSANet, partial(rsanet_small, block="non-local", norm="BN", conv_block="resV2", up="trilinear"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
     "S2aNet": Contract(custom_nets.S2aNet, s2anet_small, SLICES_OF_3, s2anet_golden, multiple=8, refused=UNEVEN, without_gradient=("conv.bias",)),  # noqa: E501
     "S2aNet of other options": Contract(custom_nets.S2aNet, partial(s2anet_small, in_channels=2, share_encoder=False, skip="centre", slice_order="centre_first", up="bilinear", norm="none", poolings=4, scale_aware="level2"), PAIRS_OF_3, s2anet_golden, multiple=16, refused=UNEVEN_PAIRS),  # noqa: E501
+    "S2CANet": Contract(custom_nets.S2CANet, s2ca_net_small, PATCHES_OF_4, s2ca_net_golden, refused=OTHER_PATCHES, without_gradient=("pointwise.bias",)),  # noqa: E501
+    "S2CANet of other options": Contract(custom_nets.S2CANet, partial(s2ca_net_small, in_channels=2, out_channels=3, patch_size=24, local_global=False, context="none", deformable="per_level"), PATCHES_OF_2, s2ca_net_golden, refused=OTHER_PATCHES_OF_2, without_gradient=("pointwise.bias",)),  # noqa: E501
     "ZoomResUNet": Contract(custom_nets.ZoomResUNet, zoom_resunet_small, SIZES_FROM_8, zoom_resunet_golden, tolerance=5e-5, multiple=8, compiled_gradient=2e-3, refused=THIN),  # noqa: E501
     "ZoomResUNet checkpointed": Contract(custom_nets.ZoomResUNet, partial(zoom_resunet_small, in_channels=2, out_channels=3, use_bias=False, checkpoint_full_resolution=True), SIZES_FROM_8_OF_2, zoom_resunet_golden, tolerance=5e-5, multiple=8, compiled_gradient=2e-3, refused=THIN_OF_2),  # noqa: E501
 }
@@ -119,6 +134,11 @@ def deprecated() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+def heads(logits: Tensor | list[Tensor]) -> list[Tensor]:
+    """What a network gives in train mode: logits, or those of all its heads."""
+    return logits if isinstance(logits, list) else [logits]
 
 
 def run(network: Any, x: Tensor) -> Tensor:
@@ -171,8 +191,8 @@ def test_the_samples_of_a_batch_do_not_mix(contract: Contract, network: nn.Modul
 
 def test_gradients_reach_the_input_and_every_parameter(contract: Contract, network: nn.Module) -> None:
     x = image(contract.shapes[0]).requires_grad_()
-    out = network.train()(x)
-    (out * image(out.shape, "cotangent")).sum().backward()
+    outs = heads(network.train()(x))
+    torch.stack([(out * image(out.shape, f"cotangent{n or ''}")).sum() for n, out in enumerate(outs)]).sum().backward()
     assert x.grad is not None
     assert x.grad.norm() > 0
     for name, parameter in network.named_parameters():
@@ -230,12 +250,12 @@ def test_torchscript_tracing_holds_for_all_sizes(contract: Contract, network: nn
 @pytest.fixture(scope="module")
 def exported(contract: Contract) -> torch.export.ExportedProgram:
     """The small network, with sizes left open where it promises so."""
-    axes = range(2, len(contract.shapes[-1]))
-    sizes = ({axis: contract.multiple * torch.export.Dim(f"n{axis}", min=2, max=32) for axis in axes},)
+    sizes = None
+    if contract.multiple:
+        axes = range(2, len(contract.shapes[-1]))
+        sizes = ({axis: contract.multiple * torch.export.Dim(f"n{axis}", min=2, max=32) for axis in axes},)
     with torch.no_grad():
-        return torch.export.export(
-            contract.small(), (image(contract.shapes[-1]),), dynamic_shapes=sizes if contract.multiple else None
-        )
+        return torch.export.export(contract.small(), (image(contract.shapes[-1]),), dynamic_shapes=sizes)
 
 
 def exported_shapes(contract: Contract) -> list[tuple[int, ...]]:
@@ -268,12 +288,12 @@ def test_compile_in_one_graph(contract: Contract, network: nn.Module, training: 
         return
     network.train()
     for module in network.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
+        if isinstance(module, nn.modules.dropout._DropoutNd | DropPath):
             module.eval()  # random
     x = image(contract.shapes[0])
     gradients = []
     for form in (network, compiled):
         network.zero_grad()
-        form(x).square().mean().backward()
+        torch.stack([out.square().mean() for out in heads(form(x))]).sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
     assert relative_l2(gradients[1], gradients[0]) < contract.compiled_gradient

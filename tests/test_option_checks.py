@@ -15,6 +15,7 @@ from custom_nets.preflight import _patch_of, labels_of, modalities_of
 
 VOLUMES = {"patch_size": [96, 96, 96], "device": "cpu", "amp": False}
 SLICES = VOLUMES | {"patch_size": [512, 512], "num_slices": 3}
+REGIONS = VOLUMES | {"patch_size": [128, 128, 128], "region_threshold": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,11 @@ SLICES = VOLUMES | {"patch_size": [512, 512], "num_slices": 3}
     [
         VOLUMES | {"intensity": "zscore", "windows": "centre"},
         VOLUMES | {"intensity": "percentile", "windows": "sliding"},
+        REGIONS | {"intensity": "nonzero", "windows": "foreground", "blending": "gaussian", "optimizer_name": "sgd"},
+        REGIONS | {"label_convention": "auto", "output_convention": "msd", "output_names": "case", "nesting": "nested"},
+        REGIONS | {"min_region_voxels": 0, "min_enhancing_voxels": 0, "suppression": "local", "momentum": 0},
+        REGIONS | {"warmup_epochs": 5, "plateau_epochs": 45, "epochs": 51},
+        REGIONS | {"warmup_epochs": 0, "plateau_epochs": 0, "all_cases": True, "supervision_weights": [1, 0, 0, 0.5]},
         SLICES | {"intensity": "minmax", "windows": "resized"},
         SLICES | {"intensity": "none", "windows": "sliding", "patch_size": [8, 48], "num_slices": 1},
         SLICES | {"plane": "sagittal", "resize_back": "probabilities", "feature_scale": 0.5, "intensity_mean": 0},
@@ -66,6 +72,41 @@ def test_sound_options_pass(options: dict[str, Any]) -> None:
         (SLICES | {"intensity_mean": 120}, "intensity_mean is 120: give a share from 0 to 1."),
         (SLICES | {"elastic_probability": 2}, "elastic_probability is 2: give a share from 0 to 1."),
         (SLICES | {"mirror_probability": "half"}, "mirror_probability is 'half': give a share from 0 to 1."),
+        # of regions of a tumour
+        (REGIONS | {"intensity": "zscore"}, "intensity is 'zscore': choose one of crop, volume, nonzero."),
+        (VOLUMES | {"intensity": "crop"}, "intensity is 'crop': choose one of divide, percentile, zscore."),
+        (REGIONS | {"windows": "centre"}, "windows is 'centre': choose one of sliding, foreground."),
+        (VOLUMES | {"windows": "foreground"}, "windows is 'foreground': choose one of centre, sliding, whole."),
+        (REGIONS | {"blending": "mean"}, "blending is 'mean': choose one of constant, gaussian."),
+        (REGIONS | {"optimizer_name": "adamw"}, "optimizer_name is 'adamw': choose one of adam, sgd."),
+        (REGIONS | {"image_interpolation": "linear"}, "image_interpolation is 'linear': choose one of nearest, bili"),
+        (REGIONS | {"suppression": True}, "suppression is True: choose one of global, local."),
+        (REGIONS | {"nesting": "strict"}, "nesting is 'strict': choose one of published, nested."),
+        (REGIONS | {"empty_rule": "tc"}, "empty_rule is 'tc': choose one of all, et."),
+        (REGIONS | {"output_names": "cases"}, "output_names is 'cases': choose one of image, case."),
+        (REGIONS | {"output_convention": "auto"}, "output_convention is 'auto': choose one of brats, brats2023, msd."),
+        (REGIONS | {"label_convention": 2023}, "label_convention is 2023: choose one of auto, brats, brats2023, msd."),
+        (REGIONS | {"context": "max"}, "context is 'max': choose one of strided, max_pool, none."),
+        (REGIONS | {"deformable": False}, "deformable is False: choose one of added, replacing, per_level, none."),
+        (REGIONS | {"region_threshold": 1}, "region_threshold is 1: give a probability between 0 and 1."),
+        (REGIONS | {"region_threshold": "0.5"}, "region_threshold is '0.5': give a probability between 0 and 1."),
+        (REGIONS | {"min_region_voxels": -1}, "min_region_voxels is -1: give a whole number of at least 0."),
+        (REGIONS | {"min_enhancing_voxels": 0.5}, "min_enhancing_voxels is 0.5: give a whole number of at least 0."),
+        (REGIONS | {"warmup_epochs": -5}, "warmup_epochs is -5: give a whole number of at least 0."),
+        (REGIONS | {"plateau_epochs": 2.5}, "plateau_epochs is 2.5: give a whole number of at least 0."),
+        (
+            REGIONS | {"warmup_epochs": 5, "plateau_epochs": 45, "epochs": 50},
+            "warmup_epochs is 5, plateau_epochs 45 and epochs 50: ",
+        ),
+        (REGIONS | {"momentum": 99}, "momentum is 99: give a share from 0 to 1."),
+        *(
+            (REGIONS | {key: "yes"}, f"{key} is 'yes': write True or False.")
+            for key in ("all_cases", "cudnn_benchmark", "per_modality", "deep_supervision", "local_global")
+        ),
+        *(
+            (REGIONS | {key: 1}, f"{key} is 1: write True or False.")
+            for key in ("swapped_axes", "lesion_wise", "reorder_channels")
+        ),
         (SLICES | {"keep_largest": 1}, "keep_largest is 1: write True or False."),
         (SLICES | {"count_hallucinated": "no"}, "count_hallucinated is 'no': write True or False."),
     ],

@@ -74,6 +74,23 @@ def test_label_maps_come_back_as_they_are(dtype: torch.dtype) -> None:
     assert found.dtype == dtype and torch.equal(found, labels)
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+def test_each_of_several_outputs_comes_back_in_float32(enabled: bool) -> None:
+    """As of a network with deep supervision in training; a gradient flows back through all."""
+    network = Spy()
+
+    def heads(image: Tensor) -> list[Tensor]:
+        return [network(image), network(2 * image), (image > 0).to(torch.uint8)]
+
+    found = MixedPrecisionInferer(SimpleInferer(), enabled=enabled)(MetaTensor(IMAGE), heads)
+    assert isinstance(found, list)
+    assert [one.dtype for one in found] == [torch.float32, torch.float32, torch.uint8]
+    assert set(network.precisions) == {torch.bfloat16 if enabled else torch.float32}
+    torch.testing.assert_close(found[1], network.convolution(2 * IMAGE), atol=0.03, rtol=0.02)
+    (found[0].sum() + found[1].sum()).backward()
+    assert network.convolution.weight.grad is not None
+
+
 class Asking(Inferer):
     """Uses more of a network than its call, as an inferer of slices does."""
 

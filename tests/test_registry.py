@@ -38,6 +38,12 @@ def test_what_the_bundles_read_and_write(name: str, modalities: tuple[str, ...])
     assert bundle(name).labels == {0: "background", 1: "lesion"}
 
 
+def test_labels_that_leave_values_out() -> None:
+    entry = bundle("s2ca_net")
+    assert entry.modalities == ("T1", "T2", "T1CE", "FLAIR")
+    assert list(entry.labels) == [0, 1, 2, 4] and entry.labels[4] == "enhancing tumour"
+
+
 def test_labels_of_many_structures() -> None:
     entry = bundle("s2anet")
     assert entry.modalities == ("MR",)

@@ -24,7 +24,7 @@ def small(**options: Any) -> S2CANet:
     """A network of few channels, whose norms and layer scales do not pass their input on as it is."""
     torch.manual_seed(0)
     few: dict[str, Any] = {"patch_size": 16, "filters": (4, 8, 16, 32), "embed_channels": (16, 32)}
-    few |= {"encoder_depths": (2, 1), "decoder_depths": (1, 1)}
+    few |= {"encoder_depths": (1, 1), "decoder_depths": (1, 1)}
     network = S2CANet(**few | options).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
@@ -35,13 +35,15 @@ def small(**options: Any) -> S2CANet:
     for name, parameter in network.named_parameters():
         if "scale" in name:
             nn.init.uniform_(parameter, 0.5, 1.5)
+        elif name.endswith("squeeze.weight") and parameter.ndim == 2:  # of few units none is to be dead
+            parameter.data.abs_()
     return network
 
 
 def published(patch_size: int = 32, drop_path: float = 0.1, **options: Any) -> tuple[S2CANet, dict[str, str]]:
     """A network in eval mode through its published checkpoint, and of what it stores the published names to ours."""
     state = official(patch_size, **options)
-    converted = from_official("s2ca_net", state, **file_options(options, patch_size))
+    converted = from_official("s2ca_net", state, **file_options(options))
     network = S2CANet(patch_size=patch_size, drop_path=drop_path, **options).eval()
     network.load_state_dict(converted, strict=True)
     ours = {value.data_ptr(): name for name, value in converted.items()}
@@ -282,6 +284,13 @@ def test_channels_in_and_out() -> None:
         ({"patch_size": 20}, "patch_size 20: "),
         ({"patch_size": (32, 32, 16)}, r"patch_size \(32, 32, 16\): give a cube"),
         ({"patch_size": []}, r"patch_size \[\]: give a cube"),
+        ({"patch_size": [16, 16]}, r"patch_size \[16, 16\]: give a cube"),
+        ({"in_channels": 0}, "in_channels 0, out_channels 4: give at least one channel each"),
+        ({"out_channels": 0}, "in_channels 4, out_channels 0: "),
+        ({"embed_channels": (15, 32)}, "a channel attention over 15 channels: give filters or embed_channels that"),
+        ({"filters": (1, 5, 8, 8)}, "a channel attention over 15 channels"),
+        ({"filters": (1, 1, 8, 8)}, "a channel attention over 3 channels"),
+        ({"filters": (3, 3, 8, 8), "deformable": "per_level"}, "3 channels to squeeze 4 times: give at least 4"),
         ({"context": "pooled"}, "context 'pooled': choose one of strided, max_pool, none"),
         ({"deformable": True}, "deformable True: choose one of added, replacing, per_level, none"),
         ({"filters": (4, 8, 16)}, r"filters \[4, 8, 16\]: give the channels of four levels"),

@@ -16,9 +16,15 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Lambdad, RandGaussianNoised
 from torch import nn
 
-from custom_nets.training.optimisation import ClipGradients, parameter_groups
+from custom_nets.errors import InputError
+from custom_nets.training.optimisation import ClipGradients, optimizer_named, parameter_groups
 from custom_nets.training.pictures import CasePictures
-from custom_nets.training.reproducible import ReproducibleCacheDataset, SeedEpoch, derived_seed
+from custom_nets.training.reproducible import (
+    ReproducibleCacheDataset,
+    SeedEpoch,
+    choose_fastest_kernels,
+    derived_seed,
+)
 
 
 def noisy(seed: int = 0, epoch: int = 1, cache_rate: float = 1.0) -> ReproducibleCacheDataset:
@@ -64,6 +70,45 @@ def test_derived_seeds_differ() -> None:
     seeds = {derived_seed(seed, epoch, case) for seed in range(4) for epoch in range(20) for case in range(20)}
     assert len(seeds) == 4 * 20 * 20
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "settings"),
+    [
+        ("adam", torch.optim.Adam, {"betas": (0.9, 0.999), "amsgrad": False, "decoupled_weight_decay": False}),
+        ("sgd", torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "dampening": 0}),
+    ],
+)
+def test_optimisers_are_named(name: str, kind: type, settings: dict[str, Any]) -> None:
+    network = nn.Linear(2, 3)
+    optimizer = optimizer_named(name, network.parameters(), lr=0.01, weight_decay=0.1, momentum=0.9)
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    settings |= {"lr": 0.01, "weight_decay": 0.1}
+    assert {key: group[key] for key in settings} == settings
+    assert len(group["params"]) == 2
+
+
+def test_sgd_decays_in_the_gradient() -> None:
+    """Step 1 of Nesterov's momentum m on a gradient g: -lr (1 + m) (g + decay w)."""
+    weight = nn.Parameter(torch.tensor([2.0]))
+    optimizer = optimizer_named("sgd", [weight], lr=0.1, weight_decay=0.5, momentum=0.9)
+    (3 * weight).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([2 - 0.1 * 1.9 * (3 + 0.5 * 2)]))
+
+
+def test_an_unknown_optimiser_is_refused() -> None:
+    with pytest.raises(InputError, match="optimizer_name is 'adamw': choose adam or sgd"):
+        optimizer_named("adamw", [], lr=0.1, weight_decay=0)
+
+
+@pytest.mark.parametrize("fastest", [True, False])
+def test_cudnn_chooses_where_asked_for(fastest: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    choose_fastest_kernels(fastest)
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (fastest, not fastest)
 
 
 def test_kernels_alone_decay() -> None:

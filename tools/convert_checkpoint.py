@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _check(name: str, state_dict: dict[str, Any], source: Path, options: dict[st
     for option, value in options.items():
         parser[f"network_def::{option}"] = value
     network = parser.get_parsed_content("network_def")
-    others = {option: value for option, value in told.items() if _defined(parser, network, option) != value}
+    others = {option: value for option, value in told.items() if _differs(_defined(parser, network, option), value)}
     what = f"name what differs as --option value{f', here{_typed(others)}' if others else ''}"
     hint = "" if options and not others else f", as its network_def is; {what}"
     require_same(state_dict, network.state_dict(), str(source), f"{type(network).__name__} of bundle {name}{hint}")
@@ -92,9 +93,17 @@ def _defined(parser: Any, network: Any, option: str) -> Any:
     return inspect.signature(type(network)).parameters[option].default
 
 
+def _differs(defined: Any, told: Any) -> bool:
+    """Whether they are two values; three equal numbers in a list are the one number, a tuple is a list."""
+    if isinstance(defined, Sequence) and isinstance(told, int):
+        return any(value != told for value in defined)
+    return (list(defined) if isinstance(told, tuple) else defined) != (list(told) if isinstance(told, tuple) else told)
+
+
 def _typed(options: dict[str, Any]) -> str:
     """The options as one types them, a space before each."""
-    return "".join(f" --{option} {value}" for option, value in options.items())
+    values = {key: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for key, v in options.items()}
+    return "".join(f" --{option} {value}" for option, value in values.items())
 
 
 if __name__ == "__main__":

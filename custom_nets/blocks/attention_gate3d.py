@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from custom_nets.blocks.pointwise import at_outputs, mixed_channels
+
 
 class AttentionGate3d(nn.Module):
     """Attention gate (Oktay et al., MIDL 2018): x * Up(sigmoid(norm(psi ReLU(norm(W_g g) + norm(W_x x))))).
@@ -32,6 +34,8 @@ class AttentionGate3d(nn.Module):
 
     def forward(self, below: Tensor, x: Tensor) -> Tensor:
         """Gate ``x`` by ``below``."""
-        both = torch.relu(self.norm_below(self.from_below(below)) + self.norm_skip(self.from_skip(x)))
-        weights = torch.sigmoid(self.norm_score(self.score(both)))
+        from_below = mixed_channels(below, self.from_below.weight, None)
+        from_skip = mixed_channels(at_outputs(x, 2), self.from_skip.weight, None)
+        both = torch.relu(self.norm_below(from_below) + self.norm_skip(from_skip))
+        weights = torch.sigmoid(self.norm_score(mixed_channels(both, self.score.weight, None)))
         return x * F.interpolate(weights, scale_factor=2.0, mode="trilinear", align_corners=False)

@@ -14,12 +14,14 @@ class SqueezeExcitation(nn.Module):
 
     Shape:
         N x C x D x H x W -> the same.
+
+    Raises:
+        ValueError: for less than 16 channels.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Linear(channels, channels // _RATIO, bias=False)
-        self.excite = nn.Linear(channels // _RATIO, channels, bias=False)
+        self.squeeze, self.excite = _two_layers(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the channels."""
@@ -54,12 +56,14 @@ class ChannelSpatialAttention2d(nn.Module):
 
     Shape:
         N x E x H x W -> the same.
+
+    Raises:
+        ValueError: for less than 16 channels.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Linear(channels, channels // _RATIO, bias=False)
-        self.excite = nn.Linear(channels // _RATIO, channels, bias=False)
+        self.squeeze, self.excite = _two_layers(channels)
         self.places = nn.Conv2d(2, 1, kernel_size=7, padding=3, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,6 +72,13 @@ class ChannelSpatialAttention2d(nn.Module):
         greatest, mean = self.excite(torch.relu(self.squeeze(both))).unbind()
         x = x * torch.sigmoid(greatest + mean)[:, :, None, None]
         return x * torch.sigmoid(self.places(_greatest_and_mean(x)))
+
+
+def _two_layers(channels: int) -> tuple[nn.Linear, nn.Linear]:
+    hidden = channels // _RATIO
+    if hidden < 1:  # PyTorch makes layers of nothing, and the gates a constant
+        raise ValueError(f"a channel attention over {channels} channels: give filters or embed_channels that make 16.")
+    return nn.Linear(channels, hidden, bias=False), nn.Linear(hidden, channels, bias=False)
 
 
 def _greatest_and_mean(x: Tensor) -> Tensor:

@@ -68,11 +68,16 @@ class AttentiveDeformableConv3d(DeformConv3d):
 
     Shape:
         as `DeformConv3d`.
+
+    Raises:
+        ValueError: for less than q channels.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, squeeze: int = 12, stride: int = 1, regular: bool = False
     ) -> None:
+        if in_channels < squeeze:
+            raise ValueError(f"{in_channels} channels to squeeze {squeeze} times: give at least {squeeze}.")
         super().__init__(in_channels // squeeze, out_channels, stride, regular)
         self.squeeze = nn.Conv3d(in_channels, in_channels // squeeze, kernel_size=1, bias=False)
         self.attention = SpatialGate3d(kernel_size=7)

@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from custom_nets.blocks.chunk_threads import in_threads
 from custom_nets.blocks.modes import captured
+from custom_nets.blocks.pointwise import at_outputs
 
 #: A piece of the output: a slice of one sample, and a slice of planes.
 _Piece = tuple[slice, slice]
@@ -184,11 +185,6 @@ class _DeformableConvolution(Function):
         volumes, kernels = zip(*inputs.over_pieces(work, _VOXELS_OF_GRADIENT), strict=True)
         by_volume, by_kernel = sum(volumes[1:], start=volumes[0]), sum(kernels[1:], start=kernels[0])
         return by_volume.to(x.dtype), by_offsets, by_kernel.view(weight.shape).to(weight.dtype), by_modulation, None
-
-
-def at_outputs(map_: Tensor, stride: int) -> Tensor:
-    """The voxels of a map at which the outputs of a strided convolution stand."""
-    return map_[:, :, ::stride, ::stride, ::stride]
 
 
 def _read(volume: Tensor, grid: Tensor) -> Tensor:

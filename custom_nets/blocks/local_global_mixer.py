@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from custom_nets.blocks.folding import across, back
 from custom_nets.blocks.former2d import Former2d
+from custom_nets.blocks.pointwise import present
 from custom_nets.blocks.separable3d import ResUnit
 
 
@@ -37,8 +39,20 @@ class GlobalBranch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the branch."""
         planes = torch.cat([across(x, axis).flatten(1, 2) for axis in range(3)])
-        views = self.expand(self.former(self.reduce(planes))).unflatten(1, (x.shape[1], -1)).chunk(3)
-        return self.fuse(torch.cat([back(view, axis) for axis, view in enumerate(views)], dim=1))
+        views = self.former(self.reduce(planes)).chunk(3)
+        bias = present(self.fuse.bias)
+        total = bias[:, None, None, None]
+        for axis in range(3):
+            fused = F.conv2d(views[axis], *self._expand_and_fuse(axis)).unflatten(1, [bias.shape[0], -1])
+            total = total + back(fused, axis)
+        return total
+
+    def _expand_and_fuse(self, axis: int) -> tuple[Tensor, Tensor]:
+        """The product of the two layers that follow the former of one axis: half of their multiplications at 32³."""
+        channels = self.reduce.weight.shape[0]
+        fuse = self.fuse.weight.flatten(1)[:, axis * channels : (axis + 1) * channels]
+        weight = torch.mm(fuse, self.expand.weight.view(channels, -1)).view(-1, channels, 1, 1)
+        return weight, torch.mm(fuse, present(self.expand.bias).view(channels, -1)).flatten()
 
 
 class LocalGlobalScaleMixer(nn.Module):
@@ -74,7 +88,8 @@ class LocalGlobalScaleMixer(nn.Module):
         seen = out_channels if from_middle else in_channels
         self.global_branch = GlobalBranch(seen, out_channels, size, embed_channels, depth)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply both branches."""
-        middle, local = self.local_branch.with_middle(x)
-        return local + self.global_branch(middle if self.from_middle else x)
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Apply both branches, to x and a skip connection as if they were joined along the channels."""
+        middle, local = self.local_branch.with_middle(x, skip)
+        seen = middle if self.from_middle else x if skip is None else torch.cat([x, skip], dim=1)
+        return local + self.global_branch(seen)

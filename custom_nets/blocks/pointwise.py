@@ -7,12 +7,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from custom_nets.blocks.modes import captured
+
 
 def project(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """1x1x1 convolution of ``x`` (N x C x D x H x W) with ``weight`` (C' x C, or with trailing ones) as one product."""
     weights, values = weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2)
     flat = torch.bmm(weights, values) if bias is None else torch.baddbmm(bias.unsqueeze(1), weights, values)
     return flat.unflatten(2, x.shape[2:])
+
+
+def at_outputs(x: Tensor, stride: int) -> Tensor:
+    """The voxels of N x C x D x H x W at which the outputs of a strided convolution stand."""
+    return x[:, :, ::stride, ::stride, ::stride]
+
+
+def mixed_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """1x1x1 convolution of ``x``, N x C x D x H x W; one product where its channels lie side by side.
+
+    Args:
+        x: the map.
+        weight: C' x C x 1 x 1 x 1.
+        bias: C' or None.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
+        if not captured() and x.stride(1) == 1:
+            return F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+    return F.conv3d(x, weight, bias)
 
 
 def present(bias: Tensor | None) -> Tensor:

@@ -42,15 +42,12 @@ def networks_agree(bundle: BundleFiles) -> Iterator[Finding]:
 
 
 def image_preprocessing_agrees(bundle: BundleFiles) -> Iterator[Finding]:
-    """The image goes through the same deterministic transforms; labels and copies do not count.
-
-    Training may switch one of them off that validation has: of crops, something is done behind the crop instead.
-    """
+    """The image goes through the same deterministic transforms; labels and copies do not count."""
     for config in bundle.standing_alone():
         if config.workflow == "train":
             ids = ("train::deterministic_transforms", "validate::preprocessing")
-            chains = (_without(_transforms(config.at(name), "image"), ("_disabled_",)) for name in ids)
-            yield from _compare(config, config, ids[1], *chains)
+            training, validation = (_transforms(config.at(name), "image") for name in ids)
+            yield from _compare(config, config, ids[1], _as_validated(training, validation), validation)
     for first, second in _pairs(bundle):
         chains = (_transforms(config.at(_place(config, "preprocessing")), "image") for config in (first, second))
         yield from _compare(first, second, _place(second, "preprocessing"), *chains)
@@ -159,7 +156,17 @@ def _place(config: Config, name: str) -> str:
 def _without(value: Any, names: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
         return {key: _without(part, names) for key, part in value.items() if key not in names}
-    return [_without(part, names) for part in value] if isinstance(value, list) else value
+    return value
+
+
+def _as_validated(training: list[Any] | None, validation: list[Any] | None) -> list[Any] | None:
+    """Training's transforms, of which it may switch off what validation always does: it is done behind the crop."""
+    if training is None or validation is None or len(training) != len(validation):
+        return training
+    return [
+        _without(one, () if isinstance(other, dict) and "_disabled_" in other else ("_disabled_",))
+        for one, other in zip(training, validation, strict=True)
+    ]
 
 
 def _transforms(chain: Any, key: str) -> list[Any] | None:

@@ -79,6 +79,8 @@ class S2CANet(nn.Module):
         deep_supervision: bool = True,
     ) -> None:
         super().__init__()
+        if min(in_channels, out_channels) < 1:
+            raise ValueError(f"in_channels {in_channels}, out_channels {out_channels}: give at least one channel each.")
         self.patch_size = _cubic(patch_size)
         _check(context, deformable, filters, embed_channels, encoder_depths, decoder_depths)
         self.in_channels = in_channels
@@ -135,9 +137,9 @@ class S2CANet(nn.Module):
             m = self.bottom(e3)
         k0, k1, k2 = self._skip_features(e0, e1, e2)
         d3 = self.decoder3(m)
-        d2 = self.decoder2(torch.cat([self.gate2(d3, k2), _doubled(d3)], dim=1))
-        d1 = self.decoder1(torch.cat([self.gate1(d2, k1), _doubled(d2)], dim=1))
-        d0 = self.decoder0(torch.cat([self.gate0(d1, k0), _doubled(d1)], dim=1))
+        d2 = self.decoder2(self.gate2(d3, k2), _doubled(d3))
+        d1 = self.decoder1(self.gate1(d2, k1), _doubled(d2))
+        d0 = self.decoder0(self.gate0(d1, k0), _doubled(d1))
         logits = self.head0(d0)
         if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript has one type of result
             if self.training and self.deep_supervision:
@@ -176,9 +178,9 @@ def _upsampled(x: Tensor, size: int) -> Tensor:
 
 
 def _cubic(patch_size: int | Sequence[int]) -> int:
-    sizes = {patch_size} if isinstance(patch_size, int) else set(patch_size)
-    size = next(iter(sizes), 0)
-    if len(sizes) != 1 or size < 16 or size % 8:
+    sizes = [patch_size] * 3 if isinstance(patch_size, int) else list(patch_size)
+    size = sizes[0] if sizes else 0
+    if sizes != [size] * 3 or size < 16 or size % 8:
         raise ValueError(f"patch_size {patch_size}: give a cube whose edge is a multiple of 8 and at least 16.")
     return size
 

@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from custom_nets.checkpoints import StateDict, rename, require_same
 from custom_nets.errors import InputError
@@ -111,7 +112,7 @@ def convert(state_dict: StateDict, **options: Any) -> StateDict:
     used = {name: value for name, value in state_dict.items() if not _UNUSED.search(name)}
     renamed = rename(used, {**_PARTS, **_mixers(options), **_LAYERS})
     converted = {
-        name: value.reshape(len(value), -1, 3, 3, 3) if name.endswith("kernel.weight") else value
+        name: _kernel(value) if name.endswith("kernel.weight") else value
         for name, value in renamed.items()
         if name in expected or not _needless(name)
     }
@@ -171,6 +172,13 @@ def _mixers(options: dict[str, Any]) -> dict[str, str]:
     """Without global branches levels 2 and 3 are the units alone; without MCA its convolutions are the bottom."""
     rules = {r"^conv_bottom\.": "bottom." if options["context"] == "none" else "context.convolutions."}
     return rules if options["local_global"] else rules | {r"^((?:en|de)coder[23])\.local_branch\.": r"\1."}
+
+
+def _kernel(value: Tensor) -> Tensor:
+    """A deformable convolution's weight, whose channels the taps were, as one of 3x3x3."""
+    if value.ndim != 5 or value.shape[1] % 27 or value.shape[2:].numel() != 1:
+        return value  # to be complained of as it is
+    return value.reshape(len(value), value.shape[1] // 27, 3, 3, 3)
 
 
 def _needless(name: str) -> bool:

@@ -256,9 +256,7 @@ def decoder_unit(p: Entries, level: int, x: Tensor) -> Tensor:
     return out + global_branch(former_, x) if former_ else out
 
 
-def heads(
-    p: Entries, image: Tensor, training: bool = False, added: bool = True, swapped: bool = True
-) -> list[Tensor]:
+def heads(p: Entries, image: Tensor, training: bool = False, added: bool = True, swapped: bool = True) -> list[Tensor]:
     """The logits of all four heads, full resolution first.
 
     Args:

@@ -28,7 +28,7 @@ def test_the_listing_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(entries) == list(bundles())
     assert entries["rsanet"]["labels"] == {"0": "background", "1": "lesion"}
     assert entries["rsanet"]["state"] == "available"
-    assert entries["s2ca_net"]["state"] == "planned" and entries["s2ca_net"]["version"] is None
+    assert entries["spineparsenet"]["state"] == "planned" and entries["spineparsenet"]["version"] is None
 
 
 @pytest.mark.parametrize("name", available())
@@ -79,7 +79,7 @@ def test_the_readme_is_written_between_its_markers(
     ("arguments", "message"),
     [
         (["nonesuch"], "bundle 'nonesuch' is unknown"),
-        (["s2ca_net"], "bundle 's2ca_net' is planned"),
+        (["spineparsenet"], "bundle 'spineparsenet' is planned"),
         (["--write"], "readme goes with write alone"),
         (["rsanet", "--readme"], "readme goes with write alone"),
         (["--readme", "--write"], "add the lines <!-- bundles -->"),
