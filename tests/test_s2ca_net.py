@@ -131,7 +131,6 @@ PARTS = {
     "down2Pooling": "context.down2",
     "ca": "context.weigh",
     "in_down01": "skips.from0",
-    "in_up21": "skips.from2",
     "skip_ca": "skips.weigh",
     "skip_msadc.offset_conv_kernel": "skips.deform.offsets",
     "skip_msadc.att": "skips.deform.attention",
@@ -145,10 +144,8 @@ PARTS = {
     "gate3_2": "gate2",
     "conv2_1": "decoder2.local_branch",
     "former2_1": "decoder2.global_branch",
-    "out_1": "skips.to1",
     "gate2_1": "gate1",
     "conv1_1": "decoder1",
-    "out_up10": "skips.to0",
     "gate1_0": "gate0",
     "conv0_1": "decoder0",
 }

@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from custom_nets.blocks.lean_convolution import channels_last_on_cpu
+
 _RATIO = 16
 
 
@@ -45,7 +47,8 @@ class SpatialGate3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the weights."""
-        return torch.sigmoid(self.convolution(_greatest_and_mean(x)))
+        # of a wide kernel on two channels that do not lie side by side the gradient takes a CPU ten times as long
+        return torch.sigmoid(self.convolution(channels_last_on_cpu(_greatest_and_mean(x))))
 
 
 class ChannelSpatialAttention2d(nn.Module):

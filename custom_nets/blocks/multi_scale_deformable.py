@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from custom_nets.blocks.channel_gates import SqueezeExcitation
 from custom_nets.blocks.deformable_convolution import AttentiveDeformableConv3d
+from custom_nets.blocks.lean_convolution import channels_last_on_cpu
+from custom_nets.blocks.pointwise import doubled_by, mixed_channels, present
 
 
 class MultiScaleAttentiveDeformableConv(nn.Module):
@@ -36,5 +38,7 @@ class MultiScaleAttentiveDeformableConv(nn.Module):
 
     def forward(self, e0: Tensor, e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the skip connections of the three levels get."""
-        v = self.deform(self.weigh(torch.cat([self.from0(e0), e1, self.from2(e2)], dim=1)))
-        return self.to0(v), self.to1(v), self.to2(v)
+        from2 = doubled_by(e2, self.from2.weight, present(self.from2.bias))
+        v = channels_last_on_cpu(self.deform(self.weigh(torch.cat([self.from0(e0), e1, from2], dim=1))))
+        to0 = doubled_by(v, self.to0.weight, present(self.to0.bias))
+        return to0, mixed_channels(v, self.to1.weight, self.to1.bias), self.to2(v)

@@ -36,6 +36,26 @@ def mixed_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv3d(x, weight, bias)
 
 
+def doubled_by(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Transposed convolution of kernel 2 and stride 2; on a CPU one product of matrices, channels side by side.
+
+    Args:
+        x: N x C x D x H x W.
+        weight: C x C' x 2 x 2 x 2.
+        bias: C'.
+
+    Returns:
+        N x C' x 2D x 2H x 2W.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
+        if x.device.type == "cpu" and not captured():
+            kernel = weight.permute(2, 3, 4, 1, 0).flatten(0, 3)  # 8C' x C
+            parts = F.linear(x.permute(0, 2, 3, 4, 1), kernel, bias.repeat(8)).unflatten(4, (2, 2, 2, -1))
+            joined = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+            return joined.permute(0, 4, 1, 2, 3)
+    return F.conv_transpose3d(x, weight, bias, stride=2)
+
+
 def present(bias: Tensor | None) -> Tensor:
     """The bias of a convolution that is known to have one; PyTorch types it as optional."""
     assert bias is not None

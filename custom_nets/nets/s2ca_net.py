@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from custom_nets.blocks.attention_gate3d import AttentionGate3d
 from custom_nets.blocks.context_aggregator import MultiLevelContextAggregator
 from custom_nets.blocks.deformable_convolution import AttentiveDeformableConv3d
+from custom_nets.blocks.lean_convolution import channels_last_on_cpu
 from custom_nets.blocks.local_global_mixer import LocalGlobalScaleMixer
 from custom_nets.blocks.multi_scale_deformable import MultiScaleAttentiveDeformableConv
+from custom_nets.blocks.pointwise import mixed_channels
 from custom_nets.blocks.separable3d import ResUnit
 
 #: What stands at the bottom: MCA; MCA with max pooling; four ResUnits.
@@ -126,7 +128,7 @@ class S2CANet(nn.Module):
         """Return the logits, in train mode of all heads; see the class for shapes."""
         if not torch.jit.is_tracing():
             self._check_size(image)
-        e0 = self.encoder0(image)
+        e0 = self.encoder0(channels_last_on_cpu(image))
         e1 = self.encoder1(e0)
         e2 = self.encoder2(e1)
         e3 = self.encoder3(e2)
@@ -140,10 +142,10 @@ class S2CANet(nn.Module):
         d2 = self.decoder2(self.gate2(d3, k2), _doubled(d3))
         d1 = self.decoder1(self.gate1(d2, k1), _doubled(d2))
         d0 = self.decoder0(self.gate0(d1, k0), _doubled(d1))
-        logits = self.head0(d0)
+        logits = _head(self.head0, d0)
         if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript has one type of result
             if self.training and self.deep_supervision:
-                deeper = [self.head1(d1), self.head2(d2), self.head3(d3)]
+                deeper = [_head(self.head1, d1), _head(self.head2, d2), _head(self.head3, d3)]
                 return [logits, *(_upsampled(one, self.patch_size) for one in deeper)]  # type: ignore[return-value]
         return logits
 
@@ -166,6 +168,10 @@ class S2CANet(nn.Module):
             raise ValueError(
                 f"a patch of {size} voxels: give {self.patch_size} along each axis, or build the network for it."
             )
+
+
+def _head(head: nn.Conv3d, x: Tensor) -> Tensor:
+    return mixed_channels(x, head.weight, head.bias)
 
 
 def _doubled(x: Tensor) -> Tensor:
