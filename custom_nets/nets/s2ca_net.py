@@ -142,10 +142,11 @@ class S2CANet(nn.Module):
         d2 = self.decoder2(self.gate2(d3, k2), _doubled(d3))
         d1 = self.decoder1(self.gate1(d2, k1), _doubled(d2))
         d0 = self.decoder0(self.gate0(d1, k0), _doubled(d1))
-        logits = _head(self.head0, d0)
+        logits = mixed_channels(d0, self.head0.weight, self.head0.bias)
         if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript has one type of result
             if self.training and self.deep_supervision:
-                deeper = [_head(self.head1, d1), _head(self.head2, d2), _head(self.head3, d3)]
+                heads = [(self.head1, d1), (self.head2, d2), (self.head3, d3)]
+                deeper = [mixed_channels(x, head.weight, head.bias) for head, x in heads]
                 return [logits, *(_upsampled(one, self.patch_size) for one in deeper)]  # type: ignore[return-value]
         return logits
 
@@ -168,10 +169,6 @@ class S2CANet(nn.Module):
             raise ValueError(
                 f"a patch of {size} voxels: give {self.patch_size} along each axis, or build the network for it."
             )
-
-
-def _head(head: nn.Conv3d, x: Tensor) -> Tensor:
-    return mixed_channels(x, head.weight, head.bias)
 
 
 def _doubled(x: Tensor) -> Tensor:
