@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from custom_nets.blocks.deformable_convolution import AttentiveDeformableConv3d
 from custom_nets.blocks.slice_attention import RSABlock
 from custom_nets.checkpoints import from_official
 from custom_nets.nets.rsanet import RSANet
 from custom_nets.nets.s2anet import S2aNet
+from custom_nets.nets.s2ca_net import S2CANet
 from custom_nets.nets.zoom_resunet import ZoomResUNet
 from custom_nets.slices.stack import stack_logits
 from tests.recipe import filled
 from tests.reference import rsanet as plain_rsanet
 from tests.reference import s2anet as plain_s2anet
+from tests.reference import s2ca_net as plain_s2ca_net
 from tests.reference import zoom_resunet as plain_zoom_resunet
+from tests.s2ca_net_files import official as s2ca_net_file
 
 Pair = tuple[nn.Module, nn.Module]
 
@@ -42,6 +47,7 @@ class Case:
         measured: one of `MEASURED`; memory is the peak of the call's own, a training step is forward and backward with
             gradients by all parameters.
         inner: the input is a feature map, which in training needs a gradient too; an image needs none.
+        small: makes both for inputs of 16 voxels an axis, where a network is built for one size.
     """
 
     subject: str
@@ -50,6 +56,7 @@ class Case:
     goal: float
     measured: str = "inference time"
     inner: bool = False
+    small: Callable[[], Pair] | None = None
 
     def __post_init__(self) -> None:
         if self.measured not in MEASURED:
@@ -184,5 +191,61 @@ def _s2anet() -> list[Case]:
     ]
 
 
+class _PlainDeformable(nn.Module):
+    """The attentive deformable convolution by its formula, eight corners gathered for each of the 27 taps."""
+
+    def __init__(self, entries: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.names = list(entries)
+        self.values = nn.ParameterList(entries.values())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return plain_s2ca_net.deformable(dict(zip(self.names, self.values, strict=True)), x)
+
+
+def _s2ca_net_deformable() -> Pair:
+    ours = AttentiveDeformableConv3d(96, 96)
+    squeeze, offsets, attention, kernel = ours.squeeze, ours.offsets, ours.attention.convolution, ours.kernel
+    entries = {
+        "conv_se.weight": squeeze.weight,
+        "offset_conv_kernel.weight": offsets.weight,
+        "att.conv.weight": attention.weight,
+        "conv_kernel.weight": kernel.weight.flatten(1)[..., None, None, None],
+    }
+    return ours.eval(), _PlainDeformable({name: value.detach().clone() for name, value in entries.items()})
+
+
+def _s2ca_net_network(side: int) -> Pair:
+    state = s2ca_net_file(side)
+    ours = S2CANet(patch_size=side)
+    ours.load_state_dict(from_official("s2ca_net", state))
+    return ours.eval(), plain_s2ca_net.S2CANet(state).eval()
+
+
+def _s2ca_net() -> list[Case]:
+    """The block where it stands in a 128³ patch; the network at half of that, behind which memory is the limit."""
+
+    def network(measured: str, goal: float) -> Case:
+        small = partial(_s2ca_net_network, 16)
+        return Case("network", partial(_s2ca_net_network, 64), (1, 4, 64, 64, 64), goal, measured, small=small)
+
+    def block(measured: str) -> Case:
+        return Case("deformable block", _s2ca_net_deformable, (1, 96, 64, 64, 64), 0.35, measured, inner=True)
+
+    return [
+        block("training-step time"),
+        block("training memory"),
+        network("inference time", 0.75),
+        network("training-step time", 0.6),
+        network("inference memory", 1.0),
+        network("training memory", 0.6),
+    ]
+
+
 #: Bundle -> its cases.
-CASES: dict[str, Callable[[], list[Case]]] = {"rsanet": _rsanet, "s2anet": _s2anet, "zoom_resunet": _zoom_resunet}
+CASES: dict[str, Callable[[], list[Case]]] = {
+    "rsanet": _rsanet,
+    "s2anet": _s2anet,
+    "s2ca_net": _s2ca_net,
+    "zoom_resunet": _zoom_resunet,
+}

@@ -100,8 +100,9 @@ def peak_memory(name: str, index: int, side: int, threads: int) -> float:
     torch.set_num_threads(threads)
     case = _cases(name)[index]
     module, compute = case.build()[side], _call(case)
+    twin = module if case.small is None else case.small()[side]
     x, small = _input(case.shape), _input((*case.shape[:2], *[16] * (len(case.shape) - 2)))
-    return peak_growth(lambda: compute(module, x), warm_up=lambda: compute(module, small))
+    return peak_growth(lambda: compute(module, x), warm_up=lambda: compute(twin, small))
 
 
 def _call(case: Case) -> Callable[[nn.Module, Tensor], Tensor]:

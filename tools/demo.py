@@ -45,7 +45,7 @@ def demo(
     Args:
         name: of the bundle; its overlay `configs/demo.json` makes the run short.
         directory: where everything goes; default `demo/NAME` in the repository. Data that are there are used again.
-        cases: number of synthetic scans; left out, 8, or 16 for zoom_resunet and s2anet.
+        cases: number of synthetic scans; left out, 8, or 16 for zoom_resunet, s2anet and s2ca_net.
         spacing: their voxel size in mm; left out, the bundle's own.
         seed: of the data and the training.
     """
@@ -99,7 +99,7 @@ _TRAININGS: dict[str, Callable[[str, Path, Path, int], Trained]] = {
     "s2anet": _slices,
     "zoom_resunet": _zoom_in_out,
 }
-_CASES = {"s2anet": 16, "zoom_resunet": 16}
+_CASES = {"s2anet": 16, "s2ca_net": 16, "zoom_resunet": 16}
 
 
 def _report(name: str, folder: Path, trained: Trained, seconds: float) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from custom_nets.blocks.channel_gates import SpatialGate3d
 from custom_nets.blocks.deformable_sampling import deformable_convolution
+from custom_nets.blocks.pointwise import mixed_channels
 
 
 class DeformConv3d(nn.Module):
@@ -84,7 +85,7 @@ class AttentiveDeformableConv3d(DeformConv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        x = self.squeeze(x)
+        x = mixed_channels(x, self.squeeze.weight, None)
         return self.kernel(x) if self.regular else self.deformed(x)
 
     def modulation(self, offsets: Tensor) -> Tensor | None:

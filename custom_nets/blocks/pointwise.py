@@ -23,7 +23,7 @@ def at_outputs(x: Tensor, stride: int) -> Tensor:
 
 
 def mixed_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """1x1x1 convolution of ``x``, N x C x D x H x W; one product where its channels lie side by side.
+    """1x1x1 convolution of ``x``, N x C x D x H x W; on a CPU one product of matrices.
 
     Args:
         x: the map.
@@ -31,8 +31,10 @@ def mixed_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bias: C' or None.
     """
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
-        if not captured() and x.stride(1) == 1:
-            return F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+        if x.device.type == "cpu" and not captured():
+            if x.stride(1) == 1:
+                return F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+            return project(weight, bias, x)
     return F.conv3d(x, weight, bias)
 
 

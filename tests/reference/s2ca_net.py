@@ -193,7 +193,7 @@ def sampled(x: Tensor, offsets: Tensor, stride: int = 1) -> Tensor:
     frame = F.pad(x, [1] * 6).flatten(2)
     out = x.new_zeros(())
     for corner in range(8):
-        index, share = 0, 1
+        index, share = torch.zeros_like(low[0], dtype=torch.long), torch.ones_like(low[0])
         for axis in range(3):
             above = corner >> axis & 1
             voxel = (low[axis] + 1 + above).clamp(max=x.shape[axis + 2] + 1)
