@@ -11,6 +11,14 @@ from custom_nets.datasets.datalist import read_header
 from custom_nets.errors import InputError
 from custom_nets.registry import bundle
 
+#: What challenges call the modalities -> our name, both in lower case.
+_SYNONYMS = {
+    **dict.fromkeys(("t1w", "t1n"), "t1"),
+    **dict.fromkeys(("t1c", "t1gd"), "t1ce"),
+    "t2w": "t2",
+    "t2f": "flair",
+}
+
 
 def channel_order(name: str, dataset_dir: str | Path, datalist: str | Path = "datalist.json") -> list[int]:
     """Which channel of a case's image is each modality of bundle ``name``, for ``ReorderChannelsd``.
@@ -49,8 +57,7 @@ def listed_modalities(header: Mapping[str, Any]) -> list[str]:
 def order_of(wanted: Sequence[str], listed: Sequence[str]) -> list[int]:
     """The place in ``listed`` of each name in ``wanted``; empty where the two do not name the same modalities.
 
-    Upper and lower case do not count.
+    Upper and lower case do not count, and T1w, T1gd or T2f stand for T1, T1CE and FLAIR, as challenges name them.
     """
-    there = [name.lower() for name in listed]
-    names = [name.lower() for name in wanted]
+    there, names = ([_SYNONYMS.get(name.lower(), name.lower()) for name in list_] for list_ in (listed, wanted))
     return [there.index(name) for name in names] if sorted(there) == sorted(names) else []

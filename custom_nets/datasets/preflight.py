@@ -122,7 +122,8 @@ def _in_files_order(
 ) -> int | Sequence[str]:
     """The modalities in the order of the files, which unless ``any_order`` has to be that of ``modalities``.
 
-    Swapped channels would train without any sign of it. Other names than the bundle's say nothing and are let pass.
+    Swapped channels would train without any sign of it. Other names than the bundle's say nothing and are let pass;
+    with ``any_order``, where the names are to tell the order, there is a warning.
     """
     listed = listed_modalities(parse_datalist(dataset_dir, datalist)[0])
     if isinstance(modalities, int):
@@ -132,5 +133,10 @@ def _in_files_order(
         raise InputError(
             f"{datalist_path(dataset_dir, datalist)} lists the modalities as {', '.join(listed)}, "
             f"the network expects {', '.join(modalities)}: write it again with --modalities {','.join(modalities)}"
+        )
+    if any_order and listed and not order:
+        _logger.warning(
+            "%s calls the modalities %s, of which the network's %s are not told: channels are taken as they lie",
+            *(datalist_path(dataset_dir, datalist), ", ".join(listed), ", ".join(modalities)),
         )
     return [modalities[place] for place in order] or modalities

@@ -259,6 +259,8 @@ def permuted(root: Path, names: tuple[str, ...] = MSD_ORDER) -> None:
     [
         (MSD_ORDER, [1, 3, 2, 0]),
         (("t1", "t2", "t1ce", "flair"), [0, 1, 2, 3]),
+        (("FLAIR", "T1w", "t1gd", "T2w"), [1, 3, 2, 0]),  # as the Decathlon's own list calls them
+        (("t1n", "t1c", "t2w", "t2f"), [0, 2, 1, 3]),  # as BraTS 2023 does
         (("T1", "T2", "T1POST", "FLAIR"), [0, 1, 2, 3]),  # other names say nothing
         (("FLAIR", "T1"), [0, 1, 2, 3]),
     ],
