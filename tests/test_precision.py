@@ -116,3 +116,5 @@ def test_precisions_are_named() -> None:
 def test_mixed_precision_pays_on_gpus() -> None:
     assert amp_pays("cuda:1")
     assert amp_pays("cpu") == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert amp_pays("cuda:1", on_cpu=False)
+    assert not amp_pays("cpu", on_cpu=False)
