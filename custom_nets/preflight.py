@@ -52,13 +52,16 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
         for section, group in (("training", "train"), ("validation", "validate"))
     }
     if all(cases is None for cases in given.values()):
-        _check_ranks(len(load_section(options["dataset_dir"], options["datalist"], "validation")))
+        validated = not options.get("all_cases", False)
+        place = options["dataset_dir"], options["datalist"], "validation"
+        _check_ranks(len(load_section(*place)) if validated else 0)
         check_training(
             *(options["dataset_dir"], options["datalist"], modalities, labels, patch_size),
             spacing=spacing,
             bright=_expected_brightness(options),
             any_order=_reorders(options),
             label_convention=_convention(options),
+            validated=validated,
         )
         return
     sections = {

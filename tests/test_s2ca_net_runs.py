@@ -310,6 +310,16 @@ def test_all_cases_train_without_a_validation(runs: Runs) -> None:
     assert all(torch.equal(state[key], value) for key, value in model.items()), "the last epoch is the model"
 
 
+def test_all_cases_need_no_validation_list(runs: Runs) -> None:
+    own = on_own_data(runs)
+    sections = listed(own)
+    list_cases(own.data, training=sections["training"])
+    own.run(**overlay(runs, "all_cases"), epochs=1)
+    assert last(own)["lr_scheduler"]["last_epoch"] == 2
+    with pytest.raises(SystemExit, match="has no 'validation' cases"):
+        own.run(epochs=1)
+
+
 def test_the_other_recipe(runs: Runs) -> None:
     recipe = overlay(runs, "sgd")
     for key in ("overlap", "min_enhancing_voxels", "epochs"):

@@ -20,7 +20,11 @@ _HOW_TO_BEGIN = (
 
 
 def load_section(
-    dataset_dir: str | Path, datalist: str | Path = "datalist.json", section: str = "training", labelled: bool = True
+    dataset_dir: str | Path,
+    datalist: str | Path = "datalist.json",
+    section: str = "training",
+    labelled: bool = True,
+    optional: bool = False,
 ) -> list[Case]:
     """The cases of one section, ready for a MONAI data set.
 
@@ -29,6 +33,7 @@ def load_section(
         datalist: the list's name in ``dataset_dir``, or its absolute path.
         section: ``"training"``, ``"validation"`` or ``"testing"``.
         labelled: whether every case needs a label. When False, labels are left out, so that all cases have equal keys.
+        optional: whether the section may have no cases.
 
     Returns:
         ``{"image": [absolute paths], "label": absolute path, ...}``, other keys of the file unchanged.
@@ -40,7 +45,7 @@ def load_section(
         raise InputError(f"section {section!r} is unknown: use one of {', '.join(SECTIONS)}")
     path = datalist_path(dataset_dir, datalist)
     cases = read_datalist(dataset_dir, datalist)[section]
-    if not cases:
+    if not cases and not optional:
         raise InputError(
             f"{path} has no {section!r} cases: add them, or write the list with 'python -m tools.make_datalist'"
         )

@@ -29,6 +29,7 @@ def check_training(
     bright: tuple[float, float] | None = None,
     any_order: bool = False,
     label_convention: str = "",
+    validated: bool = True,
     progress: bool = True,
 ) -> list[Problem]:
     """Check the data list and every training and validation file. Each file is read once.
@@ -45,6 +46,7 @@ def check_training(
             None = not computed.
         any_order: whether the channels are put into the network's order when loaded, by what the list says of theirs.
         label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
+        validated: whether validation cases are needed; those that there are, are checked in any case.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -54,7 +56,8 @@ def check_training(
         InputError: the list cannot be used, or a table of all errors in the files.
     """
     names = _in_files_order(dataset_dir, datalist, modalities, any_order)
-    cases = [*load_section(dataset_dir, datalist, "training"), *load_section(dataset_dir, datalist, "validation")]
+    others = load_section(dataset_dir, datalist, "validation", optional=not validated)
+    cases = [*load_section(dataset_dir, datalist, "training"), *others]
     options = CheckOptions(
         *(patch_size, spacing),
         affine_tolerance_mm=affine_tolerance_mm,
