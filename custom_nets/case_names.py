@@ -21,11 +21,12 @@ def case_name(images: str | Path | Sequence[str | Path]) -> str:
 
     Args:
         images: path of one file, or of one a modality: BraTS20_001/BraTS20_001_t1.nii.gz and ..._flair.nii.gz give
-            BraTS20_001, and so do BraTS20_001/t1.nii.gz and BraTS20_001/flair.nii.gz.
+            BraTS20_001, and so do BraTS20_001/t1.nii.gz and BraTS20_001/flair.nii.gz, or t1/BraTS20_001.nii.gz and
+            flair/BraTS20_001.nii.gz.
     """
     paths = [Path(images)] if isinstance(images, str | os.PathLike) else [Path(path) for path in images]
     stems = [path.name.removesuffix(".gz").removesuffix(".nii") for path in paths]
-    if len(stems) == 1:
+    if len(set(stems)) == 1:
         return stems[0]
     common = os.path.commonprefix(stems)  # noqa: RUF071  letter by letter is what is meant
     separators = [place for place, letter in enumerate(common) if letter in "-_."]

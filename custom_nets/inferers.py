@@ -88,7 +88,10 @@ class FlipTTAInferer(Inferer):
                 logits = network(torch.flip(windows, axes) if axes else windows, *more, **named)
                 one = activate(logits.float())
                 one = torch.flip(one, axes) if axes else one
-                total = one if total is None else total.add_(one)
+                if total is None:  # the network's own tensor is not added to
+                    total = one.clone() if one is logits and len(flips) > 1 else one
+                else:
+                    total.add_(one)
             assert total is not None
             return total.div_(len(flips)) if len(flips) > 1 else total
 

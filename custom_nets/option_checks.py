@@ -58,6 +58,8 @@ _CHOICES = {
     "context": ("strided", "max_pool", "none"),
     "deformable": ("added", "replacing", "per_level", "none"),
 }
+#: Of a network with supervision_weights; MONAI's loss takes weights of its own where they are fewer.
+_HEADS = 4
 #: Of bundles whose network sees slices.
 _SLICE_CHOICES = {"intensity": ("minmax", "percentile", "none"), "windows": ("resized", "sliding")}
 #: Of bundles whose network sees regions of a tumour.
@@ -81,6 +83,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     _check_sizes(options)
     _check_mirrors(options)
     _check_plan(options)
+    _check_supervision(options)
     _check_device(options)
     if "connectivity" in options:
         neighbourhood(options["connectivity"])
@@ -165,6 +168,14 @@ def _check_mirrors(options: Mapping[str, Any]) -> None:
 def _check_plan(options: Mapping[str, Any]) -> None:
     if {"warmup_epochs", "plateau_epochs", "epochs"} <= options.keys():
         WarmPlateauCosine(1, options["warmup_epochs"], options["plateau_epochs"], options["epochs"])
+
+
+def _check_supervision(options: Mapping[str, Any]) -> None:
+    weights = options.get("supervision_weights", [1.0] * _HEADS)
+    if not _numbers(weights, _HEADS) or not all(_number(weight) and weight >= 0 for weight in weights):
+        raise InputError(
+            f"supervision_weights is {weights!r}: give {_HEADS} numbers of at least 0, one for each head, as [1,0,0,0]."
+        )
 
 
 def _check_device(options: Mapping[str, Any]) -> None:

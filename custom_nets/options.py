@@ -91,7 +91,7 @@ MEANINGS = {
     "output_names": "image: beside one another as the images are, or case: CASE.nii.gz, as challenges want it",
     "region_threshold": "probability from which on a voxel belongs to a region",
     "min_region_voxels": "components of a region with fewer voxels are removed; 0 keeps all",
-    "min_enhancing_voxels": "less enhancing tumour than this is none; 0 keeps all",
+    "min_enhancing_voxels": "less enhancing tumour than this is taken for core; 0 keeps all",
     "suppression": "min_enhancing_voxels counts all enhancing tumour (global) or each component (local)",
     "nesting": "of regions that are not nested: published (who is labelled last wins), or nested",
     "empty_rule": "scores of regions that are absent: all, the challenge's rule for each region, or et, as published",

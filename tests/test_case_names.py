@@ -30,9 +30,10 @@ def files(pattern: str, *modalities: str) -> list[str]:
         # nothing in common, or nothing that ends in a separator: the folder tells
         (files("BraTS20_001/{}.nii.gz", "t1", "t2", "t1ce", "flair"), "BraTS20_001"),
         (files("BraTS20_001/{}.nii.gz", "t1", "t2"), "BraTS20_001"),
-        (files("sub-01/{}/volume.nii.gz", "t1", "t2"), "t1"),
         (files("case7{}.nii.gz", "a", "b"), None),
-        # one file: as it is called
+        # one file, or one name in several folders: as it is called
+        (files("{}/BraTS20_001.nii.gz", "t1", "t2", "t1ce", "flair"), "BraTS20_001"),
+        (files("sub-01/{}/volume.nii.gz", "t1", "t2"), "volume"),
         ("imagesTs/BRATS_485.nii.gz", "BRATS_485"),
         (["imagesTs/BRATS_485.nii.gz"], "BRATS_485"),
         (Path("imagesTs/scan.v2.nii"), "scan.v2"),

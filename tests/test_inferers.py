@@ -130,6 +130,14 @@ def test_sigmoid_of_each_channel() -> None:
     torch.testing.assert_close(averaged, torch.stack(passes).mean(0))
 
 
+def test_what_the_network_gives_is_not_changed() -> None:
+    """Here it is the window itself, or a tensor that the network keeps."""
+    x = image(1, 2, 4, 5, 6)
+    before = x.clone()
+    torch.testing.assert_close(FlipTTAInferer(SimpleInferer(), activation="none")(x, lambda window: window), before)
+    assert torch.equal(x, before)
+
+
 def test_another_activation_is_refused() -> None:
     with pytest.raises(InputError, match="activation is 'relu'; choose one of softmax, sigmoid, none"):
         FlipTTAInferer(SimpleInferer(), activation="relu")

@@ -100,6 +100,10 @@ def test_sound_options_pass(options: dict[str, Any]) -> None:
         ),
         (REGIONS | {"momentum": 99}, "momentum is 99: give a share from 0 to 1."),
         *(
+            (REGIONS | {"supervision_weights": weights}, f"supervision_weights is {weights!r}: give 4 numbers of at le")
+            for weights in ([1, 0.5, 0.25], [1, 1, 1, 1, 1], [1, 0, 0, -1], [1, 0, 0, "0"], 1, None)
+        ),
+        *(
             (REGIONS | {key: "yes"}, f"{key} is 'yes': write True or False.")
             for key in ("all_cases", "cudnn_benchmark", "per_modality", "deep_supervision", "local_global")
         ),

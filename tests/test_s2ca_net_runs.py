@@ -20,6 +20,7 @@ from torch import nn
 from custom_nets.tumours.cleaning import labels_from_regions, remove_small_regions, suppress_small_enhancing
 from custom_nets.tumours.regions import converted
 from tests.bundle_runs import Runs, bright_inside, list_cases, write
+from tests.test_distributed import train as train_in_two_processes
 
 pytestmark = pytest.mark.parametrize("bundle_name", ["s2ca_net"], indirect=True, scope="session")
 
@@ -318,6 +319,14 @@ def test_all_cases_need_no_validation_list(runs: Runs) -> None:
     assert last(own)["lr_scheduler"]["last_epoch"] == 2
     with pytest.raises(SystemExit, match="has no 'validation' cases"):
         own.run(epochs=1)
+
+
+def test_all_cases_in_two_processes(runs: Runs) -> None:
+    """MONAI's sampler refuses to share out no cases at all, unless evenly."""
+    ended = train_in_two_processes(runs, **overlay(runs, "all_cases"), epochs=1)
+    assert ended.returncode == 0, ended.stderr
+    assert last(runs)["lr_scheduler"]["last_epoch"] == 2, "four cases in two processes"
+    assert (runs.models / "model.pt").is_file()
 
 
 def test_the_other_recipe(runs: Runs) -> None:

@@ -98,6 +98,14 @@ def test_sgd_decays_in_the_gradient() -> None:
     torch.testing.assert_close(weight.detach(), torch.tensor([2 - 0.1 * 1.9 * (3 + 0.5 * 2)]))
 
 
+def test_sgd_without_momentum() -> None:
+    weight = nn.Parameter(torch.tensor([2.0]))
+    optimizer = optimizer_named("sgd", [weight], lr=0.1, weight_decay=0.5, momentum=0)
+    (3 * weight).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([2 - 0.1 * (3 + 0.5 * 2)]))
+
+
 def test_an_unknown_optimiser_is_refused() -> None:
     with pytest.raises(InputError, match="optimizer_name is 'adamw': choose adam or sgd"):
         optimizer_named("adamw", [], lr=0.1, weight_decay=0)

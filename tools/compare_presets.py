@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.utils.type_conversion import convert_to_numpy
 from numpy.typing import NDArray
 
 from custom_nets.checkpoints import load_weights
@@ -56,7 +57,7 @@ def compare_presets(
     names = ["inference", *(str(config) for config in str(configs).split(",") if config)]
     with tempfile.TemporaryDirectory() as folder:
         common = {**options, "section": section, "checkpoint": checkpoint, "output_dir": folder}
-        segments = [_segmenting(_files(entry.folder, files), common) for files in (names, [*names, str(preset)])]
+        segments = [_segmenting(_files(entry.folder, files), common, count) for files in (names, [*names, str(preset)])]
         rows, seconds = [], []
         for index in range(count):
             (slow, first), (fast, second) = (segment(index) for segment in segments)
@@ -77,14 +78,16 @@ def _files(folder: Path, names: list[str]) -> list[str]:
     return [str(file) for file in files]
 
 
-def _segmenting(files: list[str], options: Mapping[str, Any]) -> Callable[[int], tuple[float, Masks]]:
-    """A function of a scan's number that segments it and returns the seconds and the masks."""
+def _segmenting(files: list[str], options: Mapping[str, Any], count: int) -> Callable[[int], tuple[float, Masks]]:
+    """A function of a scan's number, below ``count``, that segments it and returns the seconds and the masks."""
     parser = ConfigParser()
     parser.read_config(files)
     parser.update(dict(options))
     network = parser.get_parsed_content("network").eval()
     load_weights(network, options["checkpoint"])
     dataset, inferer, clean = (parser.get_parsed_content(id) for id in ("dataset", "inferer", "postprocessing"))
+    if not 1 <= count <= len(dataset):
+        raise InputError(f"cases is {count}: give 1 to {len(dataset)}, which section {options['section']!r} has")
     convention = parser.get("output_convention")
 
     def segment(index: int) -> tuple[float, Masks]:
@@ -96,7 +99,7 @@ def _segmenting(files: list[str], options: Mapping[str, Any]) -> Callable[[int],
             if image.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - started
-        label = np.asarray(clean({**case, "pred": logits[0].clone()})["pred"])[0]
+        label = convert_to_numpy(clean({**case, "pred": logits[0].clone()})["pred"])[0]
         if convention:
             return seconds, region_masks(label, convention)
         return seconds, {str(value): label == value for value in np.unique(label[label != 0]).tolist()}

@@ -51,14 +51,15 @@ def deformable_convolution(
         stride: 1 or more, along all axes.
 
     Returns:
-        N x C' x ceil(D / stride) x ceil(H / stride) x ceil(W / stride), in x's and the weight's common precision;
-        positions are computed in at least single precision whatever it is.
+        N x C' x ceil(D / stride) x ceil(H / stride) x ceil(W / stride), in x's precision; positions are computed in
+        at least single precision whatever it is.
     """
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
         if not captured():
             return _DeformableConvolution.apply(x, offsets, weight, modulation, stride)
     samples = deformable_samples(x, offsets if modulation is None else offsets * modulation, stride)
-    return F.conv3d(samples.flatten(1, 2), weight.flatten(1)[:, :, None, None, None])
+    kernel = weight.flatten(1)[:, :, None, None, None]
+    return F.conv3d(samples.flatten(1, 2).to(kernel.dtype), kernel).to(x.dtype)
 
 
 def deformable_samples(x: Tensor, offsets: Tensor, stride: int = 1) -> Tensor:

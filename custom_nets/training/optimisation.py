@@ -24,7 +24,7 @@ def optimizer_named(
         params: what it trains.
         lr: learning rate.
         weight_decay: of all parameters.
-        momentum: of "sgd".
+        momentum: of "sgd"; 0 is plain gradient descent.
 
     Raises:
         InputError: for another name.
@@ -32,7 +32,7 @@ def optimizer_named(
     if name == "adam":
         return torch.optim.Adam(params, lr=lr, weight_decay=weight_decay)
     if name == "sgd":
-        return torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True)
+        return torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0)
     raise InputError(f"optimizer_name is {name!r}: choose adam or sgd")
 
 

@@ -48,6 +48,8 @@ def test_both_ways_are_timed_and_compared(
     [
         ({"preset": "quick"}, r"quick\.json: no such configuration"),
         ({"cases": 0.5}, "cases is 0.5"),
+        ({"cases": 0}, "cases is 0: give 1 to 1, which section 'testing' has"),
+        ({"cases": 2}, "cases is 2: give 1 to 1"),
     ],
 )
 def test_refused(model: dict[str, Any], options: dict[str, Any], message: str) -> None:
