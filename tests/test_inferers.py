@@ -302,10 +302,11 @@ class SeenShapes:
 @pytest.mark.parametrize(
     ("body", "seen"),
     [
-        # of (20, 24, 16): as the body lies, of at least a window, within the volume
-        (((3, 15), (5, 19), (2, 12)), ((3, 15), (5, 19), (2, 12))),
-        (((9, 11), (5, 19), (2, 12)), ((6, 14), (5, 19), (2, 12))),
-        (((9, 12), (5, 19), (2, 12)), ((6, 14), (5, 19), (2, 12))),
+        # of (20, 24, 16): around the body, of a window of 8 and as many steps of 4 as it takes, within the volume
+        (((3, 15), (5, 19), (2, 12)), ((3, 15), (4, 20), (1, 13))),
+        (((9, 11), (5, 19), (2, 12)), ((6, 14), (4, 20), (1, 13))),
+        (((9, 12), (5, 19), (2, 12)), ((6, 14), (4, 20), (1, 13))),
+        (((4, 13), (0, 20), (2, 16)), ((2, 14), (0, 20), (0, 16))),
         (((1, 3), (21, 23), (15, 16)), ((0, 8), (16, 24), (8, 16))),
         (((0, 20), (0, 24), (0, 16)), ((0, 20), (0, 24), (0, 16))),
     ],
@@ -328,7 +329,7 @@ def test_the_box_around_the_body(body: Any, seen: Any, background: float) -> Non
 def test_windows_of_the_box_are_those_of_the_box_alone() -> None:
     x = with_body((30, 26, 22), (slice(4, 25), slice(6, 18), slice(3, 20)))
     result = ForegroundInferer(sliding(sw_batch_size=2), WINDOW, OUTSIDE)(x, network(3))
-    box = (..., slice(4, 25), slice(6, 18), slice(3, 20))
+    box = (..., slice(2, 26), slice(6, 18), slice(1, 21))
     torch.testing.assert_close(result[box], sliding()(x[box], network(3)))
 
 
@@ -350,7 +351,14 @@ def test_the_box_holds_the_bodies_of_all_samples_and_channels() -> None:
     x[1, 1, 12, 14, 17] = 5.0
     net = SeenShapes()
     assert ForegroundInferer(SimpleInferer(), WINDOW, OUTSIDE)(x, net).shape == (2, 3, 20, 20, 20)
-    assert net.shapes == [(11, 13, 16)]
+    assert net.shapes == [(12, 16, 16)]
+
+
+@pytest.mark.parametrize(("overlap", "seen"), [(0.0, 16), (0.5, 12), (0.75, 10)])
+def test_the_box_has_whole_steps_of_the_windows(overlap: float, seen: int) -> None:
+    x, net = with_body((24, 24, 24), (slice(7, 16),) * 3), SeenShapes()
+    ForegroundInferer(SimpleInferer(), WINDOW, OUTSIDE, overlap)(x, net)
+    assert net.shapes == [(seen,) * 3]
 
 
 def test_a_volume_without_a_body_is_seen_through_one_window() -> None:

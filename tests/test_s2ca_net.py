@@ -153,7 +153,8 @@ PARTS = {
 
 def test_golden_parts() -> None:
     golden = GOLDENS["net_p32b2"]
-    assert PARTS.keys() == golden["module_output_stats"].keys()
+    # three convolutions are computed without a call of their modules; what they give shows in the gates
+    assert {*PARTS, "in_up21", "out_1", "out_up10"} == golden["module_output_stats"].keys()
     network, _ = published()
     seen: dict[str, Tensor] = {}
     for name, module in network.named_modules():

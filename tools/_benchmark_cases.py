@@ -223,7 +223,7 @@ def _s2ca_net_network(side: int) -> Pair:
 
 
 def _s2ca_net() -> list[Case]:
-    """The block where it stands in a 128³ patch; the network at half of that: at 128³ the plain one would take some 19 GiB."""
+    """The block where it stands in a 128³ patch; the network at half of that, the plain one being large."""
 
     def network(measured: str, goal: float) -> Case:
         small = partial(_s2ca_net_network, 16)
