@@ -206,8 +206,8 @@ class ForegroundInferer(Inferer):
     Foreground is what differs from the volume's first voxel in any channel, so that a scan whose background is not one
     value is seen whole. As far as the volume reaches, the box is widened to a whole number of steps from one window to
     the next: as many windows as it takes see more of what is around the body, as those of a whole volume do, in place
-    of nearly the same twice. (S2CA-Net with a box as narrow as the head: Dice 0.91 to 0.95 against the label map of all
-    windows; widened: 0.97 to 0.99.)
+    of nearly the same twice. It begins at a multiple of a quarter of the window where it can, as windows of overlap
+    0.75 do, so that strided convolutions see the voxels in the same phase.
 
     Args:
         inferer: any MONAI inferer.
@@ -264,6 +264,9 @@ class ForegroundInferer(Inferer):
             first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 1)
             step = max(int(window * (1 - self.overlap)), 1)
             size = min(window + step * math.ceil(max(last - first - window, 0) / step), length)
-            start = min(max((first + last - size) // 2, 0), length - size)
+            wanted = min(max((first + last - size) // 2, 0), length - size)
+            aligned = range(0, length - size + 1, max(window // 4, 1))
+            holding = [place for place in aligned if place <= first and place + size >= last]
+            start = min(holding, key=lambda place: abs(place - wanted), default=wanted)
             slices.append(slice(start, start + size))
         return (..., *slices)
