@@ -94,6 +94,8 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
     given = _given(parser, "validate::dataset::data" if labelled else "dataset::data")
     if given is not None:
         strictness = CheckOptions(empty_label=None, label_convention=_convention(options))
+        if options.get("output_names") == "case":
+            require_distinct_names(given)
         require_sound(check_cases(given, modalities, labels, strictness))
         return
     if not labelled:

@@ -3,7 +3,7 @@
 
 PyTorch's depthwise convolution in 3D is slow in training on a CPU (186 ms backward for 16 channels at 64³). With the
 channels side by side its forward pass is fast, and so are the gradients when they are put as forward passes and as
-depthwise convolutions in 2D, one for each of the kernel's three planes (16 ms).
+depthwise convolutions in 2D, one for each of the kernel's three planes (11 ms).
 """
 
 from __future__ import annotations
