@@ -7,13 +7,16 @@ from importlib import import_module
 from typing import Any
 
 _NETWORKS = {
+    "GCSN": "custom_nets.nets.gcsn",
     "RSANet": "custom_nets.nets.rsanet",
     "S2CANet": "custom_nets.nets.s2ca_net",
     "S2aNet": "custom_nets.nets.s2anet",
+    "ResUNet2d": "custom_nets.nets.resunet2d",
+    "SpineParseNet": "custom_nets.nets.spineparsenet",
     "ZoomResUNet": "custom_nets.nets.zoom_resunet",
 }
 
-__all__ = ["RSANet", "S2CANet", "S2aNet", "ZoomResUNet"]
+__all__ = ["GCSN", "RSANet", "ResUNet2d", "S2CANet", "S2aNet", "SpineParseNet", "ZoomResUNet"]
 
 
 def __getattr__(name: str) -> Any:

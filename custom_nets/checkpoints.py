@@ -11,6 +11,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,13 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 #: The first two bytes of what `torch.save` writes: a zip archive, or a pickle (before PyTorch 1.6).
 _BEGINNINGS = (b"PK", b"\x80\x02")
+
+#: What a NumPy number is pickled with; training scripts keep their best score as one.
+_NUMBERS: list[Any] = [
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
+    np.float64(0).__reduce__()[0],
+]
 
 
 def read_checkpoint(path: str | Path, trust: bool = False, classes: Sequence[str] = ()) -> Any:
@@ -49,7 +57,7 @@ def read_checkpoint(path: str | Path, trust: bool = False, classes: Sequence[str
         if file.read(2) not in _BEGINNINGS:
             raise InputError(f"{path}: is no PyTorch checkpoint; give a file that torch.save wrote.")
     try:
-        with standing_in(classes):
+        with standing_in(classes), torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=not trust)
     except Exception as error:  # damaged pickles raise whatever their bytes happen to mean
         raise InputError(f"{path}: {_complaint(error, trust)}") from error
@@ -178,6 +186,8 @@ OFFICIAL = {
     "rsanet": "custom_nets.published.rsanet",
     "s2anet": "custom_nets.published.s2anet",
     "s2ca_net": "custom_nets.published.s2ca_net",
+    "spineparsenet.coarse": "custom_nets.published.gcsn",
+    "spineparsenet.fine": "custom_nets.published.resunet2d",
     "zoom_resunet": "custom_nets.published.zoom_resunet",
 }
 

@@ -15,9 +15,7 @@ from custom_nets.errors import InputError
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Bundles to come: name -> (paper, task). A bundle that lands loses its line here.
-PLANNED = {
-    "spineparsenet": ("SpineParseNet, IEEE Transactions on Medical Imaging 2021", "vertebrae, discs, sacrum"),
-}
+PLANNED: dict[str, tuple[str, str]] = {}
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class ConvolutionNormReLU2d(nn.Module):
         kernel: odd; the padding keeps H and W.
         dilation: of the kernel.
         bias: of the convolution.
+        lean: in a training step on a CPU, keep less and multiply less; False for PyTorch's own operations, to the last
+            rounding, which batch statistics of many layers amplify.
 
     Shape:
         N x C x H x W -> N x C' x H x W.
@@ -48,8 +50,10 @@ class ConvolutionNormReLU2d(nn.Module):
         kernel: int = 3,
         dilation: int = 1,
         bias: bool = True,
+        lean: bool = True,
     ) -> None:
         super().__init__()
+        self.lean = lean
         padding = dilation * (kernel // 2)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=bias)
         self.norm = batch_norm(norm, out_channels)
@@ -72,19 +76,30 @@ class ConvolutionNormReLU2d(nn.Module):
             return F.relu_(norm(x))
         return F.relu_(torch.cat([norm(part) for part in x.chunk(positions)]))
 
+    def and_added(self, x: Tensor, added: Tensor) -> Tensor:
+        """ReLU(norm(convolution of x) + added): the end of a residual unit."""
+        norm = self.norm
+        if norm is None:
+            return F.relu_(self.conv(x) + added)
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if not (norm.training or torch.is_grad_enabled() or captured()):
+                return F.relu_(self._folded(x, norm, rectify=False).add_(added))
+        return F.relu_(norm(self.conv(x)) + added)
+
     @torch.jit.unused
-    def _folded(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    def _folded(self, x: Tensor, norm: nn.BatchNorm2d, rectify: bool = True) -> Tensor:
         weight, bias = folded(self.conv, norm)
         dilation = self.conv.dilation[0]
         if lean_convolution2d.on_cpu(x, weight) and lean_convolution2d.pays(x, weight, dilation):
-            return lean_convolution2d.convolution([x], weight, bias, dilation, rectify=True)
-        return F.relu_(F.conv2d(x, weight, bias, 1, self.conv.padding, self.conv.dilation))
+            return lean_convolution2d.convolution([x], weight, bias, dilation, rectify=rectify)
+        x = F.conv2d(x, weight, bias, 1, self.conv.padding, self.conv.dilation)
+        return F.relu_(x) if rectify else x
 
     @torch.jit.unused
     def is_lean(self, x: Tensor) -> bool:
         """True in a training step on a CPU, with a norm as `batch_norm` builds it."""
         norm = self.norm
-        if norm is None or not (norm.training and norm.affine and norm.track_running_stats):
+        if norm is None or not (self.lean and norm.training and norm.affine and norm.track_running_stats):
             return False
         return norm.momentum is not None and lean_convolution2d.is_lean(x, self.conv.weight)
 
