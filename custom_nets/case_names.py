@@ -33,6 +33,11 @@ def case_name(images: str | Path | Sequence[str | Path]) -> str:
     return common[: separators[-1]] if separators else paths[0].absolute().parent.name
 
 
+def file_of(value: Any, key: Hashable) -> str:
+    """The file that an entry of a case was read from, for messages; without metadata its quoted key."""
+    return str(getattr(value, "meta", {}).get("filename_or_obj", f"'{key}'"))
+
+
 def require_distinct_names(cases: Sequence[Mapping[str, Any]]) -> None:
     """Refuse cases of one name: their predictions would overwrite each other.
 

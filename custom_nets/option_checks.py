@@ -15,6 +15,8 @@ from custom_nets.components import neighbourhood
 from custom_nets.errors import InputError
 from custom_nets.precision import amp_dtype_named
 from custom_nets.schedules import WarmPlateauCosine
+from custom_nets.spine.option_checks import CHOICES as SPINE_CHOICES
+from custom_nets.spine.option_checks import check_spine_options
 from custom_nets.tumours.regions import CONVENTIONS
 
 _AT_LEAST_ONE = (
@@ -25,14 +27,15 @@ _AT_LEAST_ZERO = (
     *("num_workers", "pictures", "seed", "warmup_epochs", "plateau_epochs"),
     *("min_region_voxels", "min_enhancing_voxels"),
 )
-_NOT_NEGATIVE = ("learning_rate", "weight_decay", "gradient_clip", "min_lesion_volume", "positive_weight")
+_NOT_NEGATIVE = ("learning_rate", "weight_decay", "gradient_clip", "min_lesion_volume", "positive_weight", "aux_weight")
 _SWITCHES = (
     *("amp", "tta", "separate_folder", "keep_largest", "count_hallucinated", "all_cases", "cudnn_benchmark"),
     *("per_modality", "deep_supervision", "local_global", "swapped_axes", "lesion_wise", "reorder_channels"),
+    "out_of_fold",
 )
 _SHARES = (
     *("cache_rate", "lesion_share", "flip_probability", "pretrained_share"),
-    *("elastic_probability", "mirror_probability", "intensity_mean", "momentum"),
+    *("elastic_probability", "mirror_probability", "contrast_probability", "momentum"),
 )
 _ABOVE_ZERO = ("intensity_std", "feature_scale")
 _CHOICES = {
@@ -48,7 +51,11 @@ _CHOICES = {
     "distance_unit": ("mm", "voxel"),
     "blending": ("constant", "gaussian"),
     "optimizer_name": ("adam", "sgd"),
-    "image_interpolation": ("nearest", "bilinear"),
+    "loss_name": ("cross_entropy", "pixelwise", "fpfn"),
+    "contrast_clip": ("published", "none"),
+    "coarse_logits": ("stored", "computed"),
+    "stages": ("both", "coarse", "refine"),
+    "graph_mode": ("semantic", "none", "global_reasoning", "transfer"),
     "suppression": ("global", "local"),
     "nesting": ("published", "nested"),
     "empty_rule": ("all", "et"),
@@ -63,7 +70,11 @@ _HEADS = 4
 #: Of bundles whose network sees slices.
 _SLICE_CHOICES = {"intensity": ("minmax", "percentile", "none"), "windows": ("resized", "sliding")}
 #: Of bundles whose network sees regions of a tumour.
-_REGION_CHOICES = {"intensity": ("crop", "volume", "nonzero"), "windows": ("sliding", "foreground")}
+_REGION_CHOICES = {
+    "intensity": ("crop", "volume", "nonzero"),
+    "windows": ("sliding", "foreground"),
+    "image_interpolation": ("nearest", "bilinear"),
+}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -80,7 +91,10 @@ def check_options(options: Mapping[str, Any]) -> None:
         if key in options and options[key] not in choices:
             raise InputError(f"{key} is {options[key]!r}: choose one of {', '.join(choices)}.")
     _check_shares(options)
-    _check_sizes(options)
+    if "label_graph" in options:
+        check_spine_options(options)
+    else:
+        _check_sizes(options)
     _check_mirrors(options)
     _check_plan(options)
     _check_supervision(options)
@@ -112,6 +126,8 @@ def _choices(options: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """The words that each option takes in a bundle of these options."""
     if "num_slices" in options:
         return _CHOICES | _SLICE_CHOICES
+    if "label_graph" in options:
+        return _CHOICES | SPINE_CHOICES
     return _CHOICES | _REGION_CHOICES if "region_threshold" in options else _CHOICES
 
 
@@ -136,7 +152,7 @@ def _check_shares(options: Mapping[str, Any]) -> None:
         raise InputError(f"lesion_threshold is {threshold!r}: give a probability between 0 and 1, such as 0.5.")
     if not _number(options.get("region_threshold", 0.5)) or not 0 < options.get("region_threshold", 0.5) < 1:
         raise InputError(f"region_threshold is {options['region_threshold']!r}: give a probability between 0 and 1.")
-    for key in _SHARES:
+    for key in (*_SHARES, *(("intensity_mean",) if "num_slices" in options else ())):
         if key in options and (not _number(options[key]) or not 0 <= options[key] <= 1):
             raise InputError(f"{key} is {options[key]!r}: give a share from 0 to 1.")
 

@@ -19,10 +19,12 @@ from custom_nets.datasets.preflight import check_inference, check_training
 from custom_nets.datasets.problems import require_sound
 from custom_nets.datasets.tumour_labels import label_convention, label_values
 from custom_nets.errors import InputError, stops_with_message
+from custom_nets.label_graphs.reading import label_graph_name, label_graph_of
 from custom_nets.option_checks import check_options, require_writable
 from custom_nets.options import MEANINGS, WORKFLOWS
 from custom_nets.registry import bundle
 from custom_nets.running_config import built_network, require_buildable, require_known_keys, running_parser
+from custom_nets.spine.weights import load_stages
 from custom_nets.training.run_state import read_run, resume_from
 
 
@@ -60,7 +62,7 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
             spacing=spacing,
             bright=_expected_brightness(options),
             any_order=_reorders(options),
-            label_convention=_convention(options),
+            **_kind_of_labels(options),
             validated=validated,
         )
         return
@@ -70,7 +72,7 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
     }
     _check_ranks(len(sections["validation"]))
     cases = [case for section in sections.values() for case in section]
-    strictness = CheckOptions(patch_size, spacing, label_convention=_convention(options))
+    strictness = CheckOptions(patch_size, spacing, **_kind_of_labels(options))
     require_sound(check_cases(cases, modalities, labels, strictness))
 
 
@@ -83,7 +85,8 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
     parser = running_parser()
     options = _checked(name, "evaluate" if labelled else "inference", parser, options)
     require_writable(output_dir=options["output_dir"])
-    if not Path(str(options["checkpoint"])).is_file():
+    refines_alone = options.get("stages") == "refine" and options["refinement_checkpoint"]
+    if not refines_alone and not Path(str(options["checkpoint"])).is_file():
         raise InputError(
             f"{options['checkpoint']}: no such checkpoint; train first, or name one with --checkpoint FILE."
         )
@@ -93,7 +96,7 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
     modalities = modalities_of(name, options["in_channels"])
     given = _given(parser, "validate::dataset::data" if labelled else "dataset::data")
     if given is not None:
-        strictness = CheckOptions(empty_label=None, label_convention=_convention(options))
+        strictness = CheckOptions(empty_label=None, **_kind_of_labels(options))
         if options.get("output_names") == "case":
             require_distinct_names(given)
         require_sound(check_cases(given, modalities, labels, strictness))
@@ -105,7 +108,7 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
         section=section,
         bright=_expected_brightness(options),
         any_order=_reorders(options),
-        label_convention=_convention(options),
+        **_kind_of_labels(options),
     )
 
 
@@ -118,12 +121,15 @@ def modalities_of(name: str, in_channels: int) -> list[str] | int:
 def labels_of(name: str, options: Mapping[str, Any]) -> list[int]:
     """Values that the label maps hold.
 
-    Those of ``label_table`` where the user gives one, of the data's convention where the bundle has the option
-    ``label_convention``, else the bundle's own.
+    Those of ``label_table`` where the user gives one, of the data's convention or graph where the bundle has the option
+    ``label_convention`` or ``label_graph``, else the bundle's own.
 
     Raises:
-        InputError: for a table that cannot be read, or whose length is not ``out_channels``; for an unknown convention.
+        InputError: for a table or a graph that cannot be read, or whose length is not ``out_channels``; for an unknown
+            convention.
     """
+    if "label_graph" in options:
+        return _values_of_graph(options)
     convention = _convention(options)
     if convention:
         return label_values(convention)
@@ -136,6 +142,30 @@ def labels_of(name: str, options: Mapping[str, Any]) -> list[int]:
             f"add --out_channels {len(table)}, or give the table of your labels with --label_table FILE."
         )
     return list(table)
+
+
+def _values_of_graph(options: Mapping[str, Any]) -> list[int]:
+    """Every value that a file may have for a label of the data's graph."""
+    graph = label_graph_of(options["dataset_dir"], options["datalist"], options["label_graph"])
+    classes = options.get("out_channels", len(graph))
+    if classes != len(graph):
+        raise InputError(
+            f"label_graph {_graph_name(options)!r} has {len(graph)} labels with the background, out_channels is "
+            f"{classes}: leave out_channels out, or give the graph of your labels with --label_graph FILE."
+        )
+    return list(graph.file_names())
+
+
+def _kind_of_labels(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checks are told about the files' labels, for their advice about other values."""
+    return {"label_convention": _convention(options), "label_graph": _graph_name(options)}
+
+
+def _graph_name(options: Mapping[str, Any]) -> str:
+    """Name or file of the graph of the files' labels; an empty string for a bundle whose labels have none."""
+    if "label_graph" not in options:
+        return ""
+    return label_graph_name(options["dataset_dir"], options["datalist"], options["label_graph"])
 
 
 def _convention(options: Mapping[str, Any]) -> str:
@@ -151,8 +181,8 @@ def _reorders(options: Mapping[str, Any]) -> bool:
 
 
 def _patch_of(options: Mapping[str, Any]) -> Sequence[int] | None:
-    """The patch as far as volumes can be smaller than it: slices are resized to theirs, or padded."""
-    return None if "num_slices" in options else options["patch_size"]
+    """The patch as far as volumes can be smaller than it: slices, and spines, are resized to theirs, or padded."""
+    return None if {"num_slices", "label_graph"} & set(options) else options["patch_size"]
 
 
 def _expected_brightness(options: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -184,6 +214,10 @@ def _check_weights(parser: ConfigParser | None, options: Mapping[str, Any]) -> N
     """Refuse a network that cannot be built, and files that are not of this network."""
     network = None if parser is None else built_network(parser)
     least_share = options.get("pretrained_share", 1.0)
+    if "refinement_checkpoint" in options:
+        if network is not None:
+            load_stages(network, options["checkpoint"], options["refinement_checkpoint"])
+        return
     for path, share in ((options.get("checkpoint"), 1.0), (options.get("pretrained"), least_share)):
         if path and network is not None:
             load_weights(network, path, share)

@@ -164,3 +164,43 @@ class WarmPlateauCosine:
             self.lowest,
             self.clamp,
         )
+
+
+def drops_at_thirds(step: int, iterations_per_epoch: int, epochs: int, factor: float = 0.2) -> float:
+    """SpineParseNet's schedule, as a share of the initial rate: factor^([e >= floor(E / 3)] + [e >= floor(E / 1.5)]).
+
+    Args:
+        step: iteration, counted from 0; e = step // iterations_per_epoch is its epoch.
+        iterations_per_epoch: iterations an epoch.
+        epochs: E, of the run. With fewer than three both drops may come at once, in the first epoch.
+        factor: of each drop.
+    """
+    epoch = step // iterations_per_epoch
+    return factor ** sum(epoch >= drop for drop in (epochs // 3, math.floor(epochs / 1.5)))
+
+
+class DropsAtThirds:
+    """Factor of the learning rate for `torch.optim.lr_scheduler.LambdaLR`; see :func:`drops_at_thirds`.
+
+    Args:
+        iterations_per_epoch: iterations an epoch, all processes of a distributed run counted once; 1 if the scheduler
+            is stepped once an epoch.
+        epochs: of the run.
+        factor: of each drop, above 0 and at most 1.
+
+    Raises:
+        InputError: for less than one iteration or epoch, or a factor out of range.
+    """
+
+    def __init__(self, iterations_per_epoch: int, epochs: int, factor: float = 0.2) -> None:
+        if min(iterations_per_epoch, epochs) < 1:
+            raise InputError(f"epochs is {epochs!r}: give a whole number of at least 1")
+        if not 0 < factor <= 1:
+            raise InputError(f"factor is {factor!r}: give a share of the learning rate above 0, such as 0.2")
+        self.iterations_per_epoch = iterations_per_epoch
+        self.epochs = epochs
+        self.factor = factor
+
+    def __call__(self, step: int) -> float:
+        """The factor of iteration ``step``, counted from 0."""
+        return drops_at_thirds(step, self.iterations_per_epoch, self.epochs, self.factor)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The schedules of zoom-in&out training and of S2CA-Net against golden rates, and why a published loop is not run."""
+"""The schedules of three papers against golden rates, and why a published loop is not run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,20 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from custom_nets.errors import InputError
-from custom_nets.schedules import CosineRestarts, WarmPlateauCosine, official, sgdr, warm_plateau_cosine
+from custom_nets.schedules import (
+    CosineRestarts,
+    DropsAtThirds,
+    WarmPlateauCosine,
+    drops_at_thirds,
+    official,
+    sgdr,
+    warm_plateau_cosine,
+)
 from tests.recipe import document
 
 SCHEDULE = document("zoom_resunet")["schedule"]
 PLATEAU = document("s2ca_net")["misc"]["schedule"]
+THIRDS = document("spineparsenet")["schedule"]
 N, RESTART, EPOCHS, RATE = (SCHEDULE[key] for key in ("iterations_per_epoch", "restart", "epochs", "base_lr"))
 
 
@@ -165,3 +174,34 @@ def test_past_the_last_epoch_the_rate_rises_unless_clamped() -> None:
 def test_an_unfit_plateau_is_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(InputError, match=message):
         WarmPlateauCosine(4, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "epochs"),
+    [("coarse_pretrain_1e-3_100", 1e-3, 100), ("coarse_gcsn_1e-3_50", 1e-3, 50), ("fine_1e-4_100", 1e-4, 100)],
+)
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_golden_rates_that_drop_at_thirds(name: str, rate: float, epochs: int, iterations: int) -> None:
+    stepped = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
+    scheduler = LambdaLR(stepped, DropsAtThirds(iterations, epochs))
+    found = []
+    for _ in range(epochs * iterations):
+        found.append(stepped.param_groups[0]["lr"])
+        stepped.step()
+        scheduler.step()
+    np.testing.assert_allclose(found, np.repeat(THIRDS[name], iterations), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("epochs", "drops"), [(1, [2]), (2, [1, 2]), (3, [0, 1, 2]), (5, [0, 1, 1, 2, 2])])
+def test_short_runs_drop_as_the_formula_says(epochs: int, drops: list[int]) -> None:
+    found = [drops_at_thirds(epoch, 1, epochs, factor=0.5) for epoch in range(epochs)]
+    assert found == [0.5**count for count in drops]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"epochs": 0}, "epochs is 0: give a whole number"), ({"epochs": 9, "factor": 0}, "factor is 0: give a share")],
+)
+def test_unfit_drops_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        DropsAtThirds(4, **options)  # type: ignore[arg-type]

@@ -250,6 +250,32 @@ def test_case_pictures_draw_structures_where_names_are_given(
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["Femur, left", "Femur, right"]
 
 
+def test_sagittal_slices_are_upright_with_the_front_on_the_left(figures: list[Figure]) -> None:
+    label = np.zeros(SHAPE)
+    label[10:20, 14:18, 1:4], label[10:20, 4:8, 8:11] = 1, 3  # in front and low; behind and high
+    structure_overlay(body(), volume(label), None, "a.png", names=NAMES, plane="sagittal")
+    low, high = (where(drawn(figures[0], "reference"), value).mean(axis=0) for value in (1, 3))
+    assert low[0] > high[0] and low[1] < high[1]
+    assert [text for text in texts(figures[0]) if text in ("A", "P")][:2] == ["A", "P"]
+
+
+def test_case_pictures_take_a_plane_and_as_many_names_as_asked_for(tmp_path: Path, figures: list[Figure]) -> None:
+    label = np.zeros(SHAPE)
+    for value in range(1, 21):
+        label[5:25, value - 1, 3:8] = value
+    image, spine = (
+        MetaTensor(torch.as_tensor(one.get_fdata())[None], affine=torch.as_tensor(one.affine))
+        for one in (body(), volume(label))
+    )
+    names = {value: f"structure {value}" for value in range(21)}
+    state = SimpleNamespace(batch=[{"image": image}], output=[{"pred": spine}])
+    CasePictures(tmp_path, tmp_path, names=names, plane="sagittal", most_named=20)(SimpleNamespace(state=state))
+    assert all(caption.startswith("sagittal") for caption in captions(figures[0]))
+    assert len(figures[0].legends[0].get_texts()) == 20
+    with pytest.raises(InputError, match="plane is 'oblique'"):
+        CasePictures(tmp_path, tmp_path, names=names, plane="oblique")
+
+
 def test_names_of_no_number_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="whole number"):
         CasePictures(tmp_path, tmp_path, names={"femur": "Femur"})  # type: ignore[dict-item]

@@ -16,7 +16,7 @@ from custom_nets.datasets.domains import Domain
 from custom_nets.datasets.layouts import Found, FoundCase
 from custom_nets.datasets.merged_masks import merged_path, write_merged
 from custom_nets.datasets.problems import Problem, errors_of
-from custom_nets.datasets.splits import folds_by_patient, split_by_patient, split_by_permutation
+from custom_nets.datasets.splits import folds_by_patient, folds_by_permutation, split_by_patient, split_by_permutation
 from custom_nets.errors import InputError
 
 OFFICIAL_TEST = "official_test"  # the part of test scans that have no place in the sections of the list
@@ -46,6 +46,8 @@ class SplitPlan:
         always_test: labelled scans are held out for testing even if the data set has its own test scans, unless those
             are labelled.
         published_split: without ``fractions`` and ``folds``, cases are dealt out by ``split_by_permutation``.
+        published_folds: with ``folds`` and without ``fractions``, cases are dealt out by ``folds_by_permutation``, each
+            fold with test cases of its own.
     """
 
     fractions: Sequence[float] | None = None
@@ -55,11 +57,17 @@ class SplitPlan:
     default_fractions: Sequence[float] = (0.7, 0.1, 0.2)
     always_test: bool = False
     published_split: bool = False
+    published_folds: bool = False
 
     @property
     def as_published(self) -> bool:
         """Whether cases are dealt out by the published rule, and not in shares or folds."""
         return self.published_split and self.fractions is None and self.folds is None
+
+    @property
+    def tests_in_folds(self) -> bool:
+        """Whether the folds are those of the published rule, in which a case is tested."""
+        return self.published_folds and self.fractions is None and self.folds is not None
 
 
 def examine_found(
@@ -174,6 +182,8 @@ def assign(examined: Sequence[Examined], plan: SplitPlan) -> list[list[str | Non
         names = [cases[index].name for index in pool]
         _fill(parts, pool, split_by_permutation(names, [cases[index].patient for index in pool], plan.seed))
         return [parts]
+    if plan.tests_in_folds:
+        return _published_folds(examined, parts, pool, plan)
     fractions = plan.fractions or _default_fractions(plan.default_fractions, "testing" in parts)
     patients, volumes, sites = _strata(examined, pool)
     if plan.folds is None:
@@ -189,6 +199,19 @@ def assign(examined: Sequence[Examined], plan: SplitPlan) -> list[list[str | Non
     for fold in range(plan.folds):
         result.append(list(parts))
         _fill(result[-1], pool, ["validation" if other == fold else "training" for other in fold_of])
+    return result
+
+
+def _published_folds(
+    examined: Sequence[Examined], parts: Sequence[str | None], pool: Sequence[int], plan: SplitPlan
+) -> list[list[str | None]]:
+    """One list a fold, with what is in no fold as in ``parts``."""
+    assert plan.folds is not None
+    names, patients = ([getattr(examined[index].case, of) for index in pool] for of in ("name", "patient"))
+    result = []
+    for chosen in folds_by_permutation(names, patients, plan.folds, plan.seed):
+        result.append(list(parts))
+        _fill(result[-1], pool, chosen)
     return result
 
 

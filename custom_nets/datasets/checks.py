@@ -54,6 +54,7 @@ class CheckOptions:
             of it is a warning. None = not computed.
         lesion_masks: a label may hold any positive values, all of which are foreground, and a case several labels.
         label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
+        label_graph: name or file of a spine's label graph, likewise.
     """
 
     patch_size: Sequence[int] | None = None
@@ -64,6 +65,7 @@ class CheckOptions:
     bright: tuple[float, float] | None = None
     lesion_masks: bool = False
     label_convention: str = ""
+    label_graph: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def _examine(
         if options.lesion_masks:
             check_mask(volume, options.empty_label, add)
         else:
-            check_label(volume, labels or (), options.empty_label, add, options.label_convention)
+            kind = options.label_convention, options.label_graph
+            check_label(volume, labels or (), options.empty_label, add, *kind)
     check_grids([*images, *label_volumes], options.affine_tolerance_mm, add)
     if images:
         check_patch(images[0], options.patch_size, options.spacing, options.small, add)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from custom_nets.datasets.atlas_layouts import ATLAS_R1_1, ATLAS_R1_2, ATLAS_R2_0
 from custom_nets.datasets.brats_layouts import BRATS_FROM_2023, BRATS_TO_2021, MSD_TASK01, TUMOUR_FOLDERS
@@ -12,8 +12,10 @@ from custom_nets.datasets.label_table import read_label_table
 from custom_nets.datasets.layouts import Layout
 from custom_nets.datasets.ms_layouts import ISBI2015, LJUBLJANA, MSLESSEG
 from custom_nets.datasets.pelvis_layouts import CASE_FOLDERS, DECATHLON, SPLIT_FOLDERS
+from custom_nets.datasets.spine_layouts import MRSPINESEG, MRSPINESEG_SCRIPTS, SPIDER_SERIES, SPINE_FOLDERS
 from custom_nets.datasets.tumour_labels import label_names
 from custom_nets.errors import InputError
+from custom_nets.label_graphs.reading import read_label_graph
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Domain:
         label_convention: of the label maps of brain tumours, where the layout and the user name none; it tells the
             labels, see :func:`in_convention`. An empty string for other tasks.
         published_split: whether cases are dealt out by the published rule unless the user wants shares or folds.
+        published_folds: whether folds are dealt out by the published rule unless the user wants shares.
+        label_graph: of the label maps of spines, where the user names none; it tells the labels, see
+            :func:`with_graph`. An empty string for other tasks.
+        series: the scans of one session by name, where the user may choose another than ``layouts`` have, see
+            :func:`in_series`.
     """
 
     modalities: tuple[str, ...]
@@ -41,6 +48,9 @@ class Domain:
     labels_of: str = ""
     label_convention: str = ""
     published_split: bool = False
+    published_folds: bool = False
+    label_graph: str = ""
+    series: Mapping[str, Layout] = field(default_factory=dict)
 
     @property
     def lesion_masks(self) -> bool:
@@ -79,7 +89,27 @@ BRATS = Domain(
     published_split=True,
 )
 
-DOMAINS: dict[str, Domain] = {"ms_lesions": MS_LESIONS, "atlas": ATLAS, "pelvis": PELVIS, "brats": BRATS}
+# The masks of MRSpineSeg's own test scans are not public.
+MRSPINESEG_CHALLENGE = Domain(
+    ("T2",),
+    {},
+    (MRSPINESEG, MRSPINESEG_SCRIPTS),
+    always_test=True,
+    published_folds=True,
+    label_graph="mrspineseg",
+)
+SPIDER = Domain(("T2",), {}, (SPIDER_SERIES["t2"],), label_graph="spider", series=SPIDER_SERIES)
+SPINE = Domain(("T2",), {}, SPINE_FOLDERS, label_graph="mrspineseg")
+
+DOMAINS: dict[str, Domain] = {
+    "ms_lesions": MS_LESIONS,
+    "atlas": ATLAS,
+    "pelvis": PELVIS,
+    "brats": BRATS,
+    "mrspineseg": MRSPINESEG_CHALLENGE,
+    "spider": SPIDER,
+    "spine": SPINE,
+}
 
 
 def domain_named(name: str, table: str | None = None) -> Domain:
@@ -99,6 +129,8 @@ def domain_named(name: str, table: str | None = None) -> Domain:
         return replace(domain, labels=read_label_table(table, domain.labels_of))
     if domain.label_convention:
         domain = in_convention(domain, domain.label_convention)
+    if domain.label_graph:
+        domain = with_graph(domain, domain.label_graph)
     if table is not None:
         fixed = ", ".join(f"{value} {label}" for value, label in domain.labels.items())
         raise InputError(f"table is {table!r}: the labels of {name} are always {fixed}, so leave it out")
@@ -114,3 +146,27 @@ def in_convention(domain: Domain, convention: str) -> Domain:
     if not domain.label_convention:
         raise InputError(f"label_convention is {convention!r}: only label maps of brats have one, so leave it out")
     return replace(domain, labels=label_names(convention), label_convention=convention)
+
+
+def with_graph(domain: Domain, label_graph: str) -> Domain:
+    """The same task with the labels of another graph.
+
+    Raises:
+        InputError: for a graph that cannot be read, or a task whose labels have none.
+    """
+    if not domain.label_graph:
+        raise InputError(f"label_graph is {label_graph!r}: only label maps of spines have one, so leave it out")
+    return replace(domain, labels=read_label_graph(label_graph).file_names(), label_graph=label_graph)
+
+
+def in_series(domain: Domain, series: str) -> Domain:
+    """The same task with another series of its scans.
+
+    Raises:
+        InputError: naming the series that there are, or for a task whose scans are not told apart so.
+    """
+    if series not in domain.series:
+        there = f"use one of {', '.join(domain.series)}" if domain.series else "only scans of spider have several"
+        raise InputError(f"series is {series!r}: {there}")
+    layout = domain.series[series]
+    return replace(domain, layouts=(layout,), modalities=layout.modalities)

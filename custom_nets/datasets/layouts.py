@@ -40,6 +40,7 @@ class Layout:
         stacked: the modalities in the order in which one 4D file a case holds them; empty where each is a file.
         label_convention: which value of a brain tumour's label map is which part, see ``custom_nets.tumours.regions``;
             an empty string = the task's.
+        case_prefix: what the names of all cases begin with, where a file's path tells only the rest.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Layout:
     sections: Mapping[str, str] = field(default_factory=dict)
     stacked: tuple[str, ...] = ()
     label_convention: str = ""
+    case_prefix: str = ""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -133,6 +135,7 @@ def find_cases(
     found = Found()
     for (name, patient, _), group in sorted(_grouped(Path(root), patterns, bool(layout.sections)).items()):
         files, official_test = group.files, group.official_test
+        name, patient = layout.case_prefix + name, layout.case_prefix + patient
         with_label = labelled and (LABEL in files or not official_test)
         needed = [*images, *([LABEL] if with_label else [])]
         faults = list(_faults(name, needed, files, layout))

@@ -29,6 +29,7 @@ def check_training(
     bright: tuple[float, float] | None = None,
     any_order: bool = False,
     label_convention: str = "",
+    label_graph: str = "",
     validated: bool = True,
     progress: bool = True,
 ) -> list[Problem]:
@@ -46,6 +47,7 @@ def check_training(
             None = not computed.
         any_order: whether the channels are put into the network's order when loaded, by what the list says of theirs.
         label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
+        label_graph: name or file of a spine's label graph, likewise.
         validated: whether validation cases are needed; those that there are, are checked in any case.
         progress: show a progress bar on stderr.
 
@@ -63,6 +65,7 @@ def check_training(
         affine_tolerance_mm=affine_tolerance_mm,
         bright=bright,
         label_convention=label_convention,
+        label_graph=label_graph,
     )
     return _warnings(check_cases(cases, names, labels, options, progress=progress), dataset_dir)
 
@@ -78,6 +81,7 @@ def check_inference(
     bright: tuple[float, float] | None = None,
     any_order: bool = False,
     label_convention: str = "",
+    label_graph: str = "",
     progress: bool = True,
 ) -> list[Problem]:
     """Check the data list and every file of the section that is to be segmented or evaluated.
@@ -93,6 +97,7 @@ def check_inference(
             None = not computed.
         any_order: whether the channels are put into the network's order when loaded, by what the list says of theirs.
         label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
+        label_graph: name or file of a spine's label graph, likewise.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -108,6 +113,7 @@ def check_inference(
         affine_tolerance_mm=affine_tolerance_mm,
         bright=bright,
         label_convention=label_convention,
+        label_graph=label_graph,
     )
     return _warnings(check_cases(cases, names, labels, options, progress=progress), dataset_dir)
 

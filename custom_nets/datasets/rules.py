@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from nibabel.orientations import io_orientation
 
+from custom_nets.datasets import spine_labels, tumour_labels
 from custom_nets.datasets.problems import Severity
-from custom_nets.datasets.tumour_labels import advice_on_values
 from custom_nets.datasets.volumes import BRIGHT_PERCENTILE, Volume, corner_shift
 
 Add = Callable[..., None]  # file, what was found, advice, severity ("error" unless given)
@@ -92,10 +92,18 @@ def check_intensities(volume: Volume, names: Sequence[str], bright: tuple[float,
             add(volume.path, found, "add --intensity percentile or --intensity zscore", "warning")
 
 
-def check_label(volume: Volume, labels: Sequence[int], empty: Severity | None, add: Add, convention: str = "") -> None:
+def check_label(
+    volume: Volume,
+    labels: Sequence[int],
+    empty: Severity | None,
+    add: Add,
+    convention: str = "",
+    graph: str = "",
+) -> None:
     """Whether a label map is 3D, holds only the stated values, and some foreground.
 
-    ``convention`` is that of a brain tumour's labels, for the advice; an empty string for other labels.
+    For the advice: ``convention`` is that of a brain tumour's labels, ``graph`` the name of a spine's label graph;
+    empty strings for other labels.
     """
     values = volume.values or {}
     stated = ", ".join(str(label) for label in labels)
@@ -105,7 +113,11 @@ def check_label(volume: Volume, labels: Sequence[int], empty: Severity | None, a
     if fractional:
         add(volume.path, f"fractional label values {_listed(fractional)}", _THRESHOLD)
     if unknown:
-        advice = advice_on_values(values, convention) if convention else f"map them to the stated labels {stated}"
+        advice = f"map them to the stated labels {stated}"
+        if convention:
+            advice = tumour_labels.advice_on_values(values, convention)
+        elif graph:
+            advice = spine_labels.advice_on_values(values, graph)
         add(volume.path, f"unknown label values {_listed(unknown)}", advice)
 
 

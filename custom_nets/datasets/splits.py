@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from custom_nets.errors import InputError
 PARTS = ("training", "validation", "testing")
 PUBLISHED_SEED = 256  # of S2CA-Net
 _MOST_STRATA = 4
+_FOLD_VALIDATION = 4  # cases of a fold of SpineParseNet
 
 
 def split_by_patient(
@@ -85,6 +87,74 @@ def split_by_permutation(names: Sequence[str], patients: Sequence[str], seed: in
     places = np.random.RandomState(seed).permutation(len(ordered))[: math.ceil(0.2 * len(ordered))]
     validated = {ordered[place] for place in places}
     return ["validation" if unit in validated else "training" for unit in units]
+
+
+def published_folds(
+    total: int = 215, train: int = 168, validation: int = _FOLD_VALIDATION, folds: int = 5, seed: int = 0
+) -> list[dict[str, list[int]]]:
+    """Divide cases for cross-validation by the published rule of SpineParseNet (section 3.1 of its description).
+
+    Of a permutation of all cases each fold tests the next ``total - train - validation``; of the others in ascending
+    order the first ``validation`` are validated, the rest is trained on. What the folds do not use up is never tested.
+
+    Args:
+        total: number of cases.
+        train: of them, for training.
+        validation: of them, for validation.
+        folds: their number.
+        seed: of numpy's legacy generator; 0 as published.
+
+    Returns:
+        For each fold the case numbers, from 1, under "training", "validation" and "testing"; those of "testing" in
+        ascending order too.
+
+    Raises:
+        InputError: for a fold without a case to train on, to validate or to test, or more to test than there are.
+    """
+    tested = total - train - validation
+    if min(train, validation, tested, folds) < 1 or folds * tested > total:
+        raise InputError(
+            f"{total} cases cannot be divided into {folds} folds of {train} for training, {validation} for validation "
+            f"and {tested} for testing: add cases, or give fewer folds"
+        )
+    order = np.random.RandomState(seed).permutation(total)
+    divided = []
+    for fold in range(folds):
+        held_out = set((order[fold * tested : (fold + 1) * tested] + 1).tolist())
+        rest = [number for number in range(1, total + 1) if number not in held_out]
+        parts = rest[validation:], rest[:validation], sorted(held_out)
+        divided.append(dict(zip(PARTS, parts, strict=True)))
+    return divided
+
+
+def folds_by_permutation(
+    names: Sequence[str], patients: Sequence[str], folds: int = 5, seed: int = 0
+) -> list[list[str]]:
+    """Split cases for cross-validation with test cases by the published rule of SpineParseNet.
+
+    Each fold tests n // ``folds`` and validates 4, as :func:`published_folds` divides the names in the order of the
+    numbers in them (Case2 before Case10). Where a patient has several cases, patients take the cases' place.
+
+    Args:
+        names: of the cases.
+        patients: the patient of each case.
+        folds: their number, at least 2.
+        seed: another seed gives another split; 0 as published.
+
+    Returns:
+        For each fold "training", "validation" or "testing" for each case.
+
+    Raises:
+        InputError: too few cases, or patients, for the folds.
+    """
+    units = patients if len(set(patients)) < len(names) else names
+    ordered = sorted(set(units), key=_by_number)
+    if not 2 <= folds <= len(ordered):
+        raise InputError(f"folds is {folds}: give a number from 2 to the number of patients, {len(ordered)}")
+    train = len(ordered) - len(ordered) // folds - _FOLD_VALIDATION
+    divided = published_folds(len(ordered), train, _FOLD_VALIDATION, folds, seed)
+    part_of = [{ordered[number - 1]: part for part, numbers in fold.items() for number in numbers} for fold in divided]
+    return [[parts[unit] for unit in units] for parts in part_of]
 
 
 def folds_by_patient(
@@ -168,6 +238,11 @@ def _dealt(order: Sequence[str], quotas: Sequence[int], group_of: Mapping[str, s
         of_group[part] += 1
         parts[patient] = part
     return parts
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts Case2 before Case10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _listed(numbers: Sequence[float]) -> str:

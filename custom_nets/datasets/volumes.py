@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import itertools
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
+
+from custom_nets.errors import InputError
 
 AFFINE_TOLERANCE_MM = 1e-3  # between files of a case: well above the rounding of headers, far below a voxel
 BRIGHT_PERCENTILE = 99.9  # as good as the maximum, without the few brightest vessels and artefacts
@@ -136,6 +139,33 @@ def read_voxels(path: Path) -> tuple[nibabel.Nifti1Image, NDArray[Any]]:
         raise UnusableFile(f"voxels of type {voxels.dtype}, not real numbers", "save it with one real value a voxel")
     if voxels.size == 0:
         raise UnusableFile(f"no voxels, shape {image.shape}", _COPY_AGAIN)
+    return image, voxels
+
+
+def require_voxels(path: str | Path) -> tuple[nibabel.Nifti1Image, NDArray[Any]]:
+    """``read_voxels`` for those who can do nothing but stop.
+
+    Raises:
+        InputError: naming the file, what was found and what to do.
+    """
+    try:
+        return read_voxels(Path(path))
+    except UnusableFile as reason:
+        raise InputError(f"{path}: {reason.found}: {reason.advice}") from None
+
+
+def only_volume(case: Mapping[str, Any]) -> tuple[nibabel.Nifti1Image, NDArray[Any]]:
+    """The only image of a case of a data list, D x H x W as stored, and its file.
+
+    Raises:
+        InputError: a case with several images, a file that cannot be read, an image that is not 3D.
+    """
+    first = case["image"][0]
+    if len(case["image"]) != 1:
+        raise InputError(f"{first}: a case of {len(case['image'])} images: give one volume a case")
+    image, voxels = require_voxels(first)
+    if voxels.ndim != 3:
+        raise InputError(f"{first}: {voxels.ndim}D, shape {voxels.shape}: save it as one 3D volume")
     return image, voxels
 
 

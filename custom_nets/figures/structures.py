@@ -35,7 +35,7 @@ from custom_nets.figures.volumes import (
 from custom_nets.metrics.slice_overlap import overlap_counts, slice_dice
 from custom_nets.slices.planes import PLANES, axis_codes
 
-#: Slices that are drawn, and structures that the legend names.
+#: Slices that are drawn, and structures that the legend names unless told otherwise.
 MOST_SLICES, MOST_NAMED = 6, 16
 
 _OPAQUE = 0.6
@@ -94,6 +94,7 @@ def structure_overlay(
     names: Mapping[int, str] | None = None,
     plane: str = "auto",
     radiological: bool = True,
+    most_named: int = MOST_NAMED,
 ) -> Path:
     """Draw up to six slices: the image alone, with the reference and with the prediction as filled colours.
 
@@ -114,6 +115,7 @@ def structure_overlay(
         plane: axial, coronal or sagittal; "auto" slices along the axis with one voxel or else with the largest spacing,
             axially where they are equal. Slices are counted from the feet, from the front, from the patient's right.
         radiological: the patient's right on the left of axial and coronal slices; False draws the neurological view.
+        most_named: structures that the legend names, the largest.
 
     Returns:
         ``png_path``.
@@ -132,7 +134,8 @@ def structure_overlay(
     stack = _stack(upright, maps, _view(upright, plane, radiological))
     largest = _largest_first(stack.maps)
     colours = structure_colours(sorted(largest), names)
-    figure, rows = _figure(stack, len(largest) if names else 0)
+    named = sorted(largest[:most_named]) if names else []
+    figure, rows = _figure(stack, len(named))
     for index, (row, caption) in enumerate(zip(rows, _captions(stack), strict=True)):
         panels = row.subplots(1, 1 + len(stack.maps), squeeze=False)[0]
         for axes, name in zip(panels, ("image", *stack.maps), strict=True):
@@ -140,7 +143,8 @@ def structure_overlay(
             axes.set_title(name, color="white", fontsize="small")
         row.supxlabel(caption, color="white", fontsize="small")
     figure.suptitle(title, color="white", fontsize="large")
-    _legend(figure, largest if names else [], colours, names or {}, stack.view)
+    some = f"\nthe {len(named)} largest of {len(largest)} structures drawn" if 0 < len(named) < len(largest) else ""
+    _legend(figure, {(names or {}).get(value, f"label {value}"): colours[value] for value in named}, stack.view + some)
     return save_figure(figure, png_path)
 
 
@@ -219,14 +223,14 @@ def _captions(stack: _Stack) -> list[str]:
     return captions
 
 
-def _figure(stack: _Stack, structures: int) -> tuple[Figure, list[SubFigure]]:
+def _figure(stack: _Stack, named: int) -> tuple[Figure, list[SubFigure]]:
     """An empty picture with a place for every slice, in as many columns as make it neither wide nor tall."""
     count = len(stack.positions)
     width, height = stack.panel[0] * (1 + len(stack.maps)), stack.panel[1] + _CAPTION
 
     def size(blocks: int) -> tuple[float, float]:
         across = max(width * blocks, _NARROWEST)
-        lines = math.ceil(min(structures, MOST_NAMED) / _names_across(across))
+        lines = math.ceil(named / _names_across(across))
         return across, height * math.ceil(count / blocks) + _LEGEND_LINE * (lines + 2) + _CAPTION
 
     even = {math.ceil(count / lines) for lines in range(1, count + 1)}  # 3 and 3, not 5 and 1
@@ -255,20 +259,15 @@ def _draw_slice(axes: Axes, stack: _Stack, index: int, labels: LabelMap | None, 
     name_sides(axes, stack.background.shape[2], *stack.sides)
 
 
-def _legend(
-    figure: Figure, largest: list[int], colours: Mapping[int, Colour], names: Mapping[int, str], view: str
-) -> None:
-    """Name the largest structures in the order of their labels, so that left and right stand together."""
-    shown = sorted(largest[:MOST_NAMED])
-    handles = [Patch(color=colours[value], label=names.get(value, f"label {value}")) for value in shown]
-    some = f"\nthe {len(shown)} largest of {len(largest)} structures drawn" if len(shown) < len(largest) else ""
+def _legend(figure: Figure, named: Mapping[str, Colour], title: str) -> None:
+    """Name structures in the order of their labels, so that left and right stand together."""
     legend = figure.legend(
-        handles=handles,
+        handles=[Patch(color=colour, label=name) for name, colour in named.items()],
         loc="outside lower center",
         ncols=_names_across(figure.get_figwidth()),
         frameon=False,
         fontsize="small",
-        title=view + some,
+        title=title,
         title_fontsize="small",
     )
     legend.get_title().set_multialignment("center")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, MaskMetric, chosen_first
 from custom_nets.metric_handlers.lesions import PUBLISHED, LesionMetric, LesionMetrics
 from custom_nets.metric_handlers.slice_overlap import SliceIoU, SliceOverlapMetric
+from custom_nets.metric_handlers.spine import SpineMetric, SpineMetrics
 from custom_nets.metric_handlers.stroke import STROKE_PUBLISHED, StrokeMetric, StrokeMetrics
 from custom_nets.metric_handlers.structures import STRUCTURE_PUBLISHED, StructureMetric, StructureMetrics
 from custom_nets.metric_handlers.tumours import TumourMetric, TumourMetrics
@@ -23,6 +24,8 @@ __all__ = [
     "MaskMetric",
     "SliceIoU",
     "SliceOverlapMetric",
+    "SpineMetric",
+    "SpineMetrics",
     "StrokeMetric",
     "StrokeMetrics",
     "StructureMetric",

@@ -67,13 +67,7 @@ class CaseMetric(CumulativeIterationMetric):
         return torch.tensor(numbers, dtype=torch.float64)
 
     def _name(self, image: Tensor) -> str:
-        name = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
-        if not name:
-            return f"rank{idist.get_rank()}_case{self._number}"
-        path = Path(str(name)).resolve()
-        if self.dataset_dir is not None and path.is_relative_to(self.dataset_dir):
-            return path.relative_to(self.dataset_dir).as_posix()
-        return str(name)
+        return file_in_dataset(image, self.dataset_dir) or f"rank{idist.get_rank()}_case{self._number}"
 
     def cases(self) -> list[dict[str, Any]]:
         """Return the rows of all cases and processes, each with the name of its ``case``; every process must call this.
@@ -81,11 +75,7 @@ class CaseMetric(CumulativeIterationMetric):
         Processes may hold different numbers of cases, even none.
         """
         if self._cases is None:
-            shares = [self._own]
-            if idist.get_world_size() > 1:
-                shares = [[] for _ in range(idist.get_world_size())]
-                dist.all_gather_object(shares, self._own)
-            self._cases = [row for share in shares for row in share]
+            self._cases = of_all_processes(self._own)
         return self._cases
 
 
@@ -158,6 +148,24 @@ class CaseMetrics(IgniteMetricHandler):
                 engine.state.metrics[published] = mean
         if self.output_dir is not None and idist.get_rank() == 0:
             self.write(cases, self.output_dir)
+
+
+def of_all_processes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of all processes, in their order; every process must call this, with any number of rows."""
+    shares = [rows]
+    if idist.get_world_size() > 1:
+        shares = [[] for _ in range(idist.get_world_size())]
+        dist.all_gather_object(shares, rows)
+    return [row for share in shares for row in share]
+
+
+def file_in_dataset(image: Any, dataset_dir: Path | None) -> str:
+    """Return an image's file, relative to a resolved folder if it is inside, empty where no file is known."""
+    name = image.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(image, MetaTensor) else None
+    path = Path(str(name)).resolve()
+    if name and dataset_dir is not None and path.is_relative_to(dataset_dir):
+        return path.relative_to(dataset_dir).as_posix()
+    return str(name or "")
 
 
 def logged_means(cases: Sequence[Mapping[str, Any]], published: Mapping[str, str]) -> dict[str, float | None]:

@@ -24,11 +24,12 @@ def at_least_one(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return cases
 
 
-def mean_and_deviation(values: ArrayLike) -> dict[str, Any]:
+def mean_and_deviation(values: ArrayLike, of_population: bool = False) -> dict[str, Any]:
     """Average the finite values.
 
     Args:
         values: one a scan; NaN and infinity are values that do not exist.
+        of_population: ``std`` is that of these values themselves, divided by n in place of n - 1.
 
     Returns:
         ``mean`` and ``std`` (sample standard deviation, 0 for one value), both None without a finite value; ``n``, the
@@ -38,7 +39,7 @@ def mean_and_deviation(values: ArrayLike) -> dict[str, Any]:
     finite = _finite(everything)
     return {
         "mean": float(finite.mean()) if finite.size else None,
-        "std": float(finite.std(ddof=min(1, finite.size - 1))) if finite.size else None,
+        "std": float(finite.std(ddof=0 if of_population else min(1, finite.size - 1))) if finite.size else None,
         "n": int(finite.size),
         "left_out": int(everything.size - finite.size),
     }

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from custom_nets.errors import InputError
+from custom_nets.metrics.label_maps import Box, common_boxes, joint_histogram, label_map_pair
 from custom_nets.metrics.surfaces import SURFACE_KEYS, surface_metrics
 
 #: What is averaged: all of it, or all but the surface distances where they were not computed.
@@ -72,14 +72,9 @@ def structure_metrics(
             unit.
     """
     check_distance_unit(distance_unit)
-    predicted, true = _label_map(prediction, "prediction", labels), _label_map(reference, "reference", labels)
-    if predicted.shape != true.shape:
-        raise InputError(
-            f"the prediction's shape {predicted.shape} and the reference's {true.shape} must be equal;"
-            " bring both onto one grid"
-        )
-    joint = _joint_histogram(predicted, true, max(labels) + 1)
-    boxes = [ndimage.find_objects(one, max_label=max(labels)) for one in (predicted, true)]
+    predicted, true = label_map_pair(prediction, reference, labels)
+    joint = joint_histogram(predicted, true, max(labels) + 1)
+    boxes = common_boxes(predicted, true, max(labels)) if surface else {}
     voxel_ml = float(np.prod(np.asarray(spacing, dtype=float))) / 1000.0
     size = spacing if distance_unit == "mm" else (1.0, 1.0, 1.0)
     rows = []
@@ -88,7 +83,7 @@ def structure_metrics(
         row: dict[str, Any] = {"structure": value, "name": labels[value]}
         row |= _overlap(tp, n_pred, n_ref, true.size, count_hallucinated)
         if surface:
-            row |= _distances(predicted, true, value, [found[value - 1] for found in boxes], size)
+            row |= _distances(predicted, true, value, boxes.get(value), size)
         row |= {key: n * voxel_ml for key, n in zip(STRUCTURE_VOLUMES, (n_ref, n_pred, n_pred - tp), strict=True)}
         rows.append({key: row[key] for key in STRUCTURE_KEYS if key in row})
     return rows
@@ -102,29 +97,6 @@ def check_distance_unit(unit: str) -> None:
     """
     if unit not in DISTANCE_UNITS:
         raise InputError(f"distance_unit is {unit!r}; choose one of {', '.join(DISTANCE_UNITS)}")
-
-
-def _label_map(values: ArrayLike, name: str, labels: Mapping[int, str]) -> NDArray[np.int32]:
-    """The values as integers, all of them background or in the table of labels."""
-    array = np.asarray(values)
-    if array.ndim != 3 or not array.size:
-        raise InputError(f"the {name}'s shape is {array.shape}; a label map is D x H x W, without channels")
-    known = sorted({0, *labels})
-    gapless = array.dtype.kind in "biu" and known[-1] == len(known) - 1
-    if not gapless or array.min() < 0 or array.max() > known[-1]:  # a look at all values takes longer
-        unknown = np.setdiff1d(array, known)
-        if unknown.size:
-            shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (", …" if unknown.size > 5 else "")
-            raise InputError(
-                f"the {name} holds {shown}, which the table of labels lacks (it has {known[0]} … {known[-1]});"
-                " label maps are whole numbers: put an argmax before the metrics, or give the table of these labels"
-            )
-    return array.astype(np.int32, copy=False)
-
-
-def _joint_histogram(predicted: NDArray[np.int32], true: NDArray[np.int32], classes: int) -> NDArray[np.int64]:
-    """Voxels by predicted (row) and true (column) label."""
-    return np.bincount((predicted * classes + true).ravel(), minlength=classes**2).reshape(classes, classes)
 
 
 def _overlap(tp: int, n_pred: int, n_ref: int, total: int, count_hallucinated: bool) -> dict[str, float]:
@@ -149,14 +121,10 @@ def _distances(
     predicted: NDArray[np.int32],
     true: NDArray[np.int32],
     value: int,
-    boxes: Sequence[tuple[slice, ...] | None],
+    box: Box | None,
     spacing: Sequence[float],
 ) -> dict[str, float]:
     """Surface distances of one structure, computed in the smallest box that holds it in both label maps."""
-    spans = [box for box in boxes if box is not None]
-    if len(spans) < 2:
+    if box is None:
         return dict.fromkeys(SURFACE_KEYS, math.nan)
-    common = tuple(
-        slice(min(span.start for span in axis), max(span.stop for span in axis)) for axis in zip(*spans, strict=True)
-    )
-    return surface_metrics(predicted[common] == value, true[common] == value, spacing, assd="pooled", hd95="joined")
+    return surface_metrics(predicted[box] == value, true[box] == value, spacing, assd="pooled", hd95="joined")

@@ -94,13 +94,21 @@ def _convention(
     return conventions[name]
 
 
-def surface(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels of ``mask`` (D x H x W) with a face on background; outside the volume is background."""
-    return mask & ~ndimage.binary_erosion(mask, neighbourhood(6))
+def surface(mask: NDArray[np.bool_], connectivity: int = 6) -> NDArray[np.bool_]:
+    """Return the voxels of ``mask`` (D x H x W) with a neighbour in the background; outside the volume is background.
+
+    Args:
+        mask: D x H x W.
+        connectivity: 6, neighbours that share a face, 18 or 26.
+    """
+    return mask & ~ndimage.binary_erosion(mask, neighbourhood(connectivity))
 
 
 def surface_distances(
-    prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+    prediction: ArrayLike,
+    reference: ArrayLike,
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    connectivity: int = 6,
 ) -> SurfaceDistances:
     """Measure both directed sets of distances between two surfaces.
 
@@ -108,14 +116,16 @@ def surface_distances(
         prediction: D x H x W; lesion where it is not 0.
         reference: the same shape.
         spacing: voxel size in mm along the three axes.
+        connectivity: of :func:`surface`.
 
     Raises:
-        InputError: if the shapes differ or are not three-dimensional, or if the spacing is not three positive numbers.
+        InputError: if the shapes differ or are not three-dimensional, if the spacing is not three positive numbers, or
+            for another connectivity.
     """
     size = np.asarray(spacing, dtype=float)
     if size.shape != (3,) or not np.all(size > 0):
         raise InputError(f"spacing is {spacing}; give three voxel sizes in mm, all above 0")
-    points = [np.argwhere(surface(mask)) * size for mask in cropped_pair(prediction, reference)]
+    points = [np.argwhere(surface(mask, connectivity)) * size for mask in cropped_pair(prediction, reference)]
     if not all(len(own) for own in points):
         return SurfaceDistances(np.empty(0), np.empty(0))
     # larger leaves than the default of 10: a tree is queried only once
@@ -130,6 +140,7 @@ def surface_metrics(
     assd: str = "pooled",
     both_empty_is_zero: bool = False,
     hd95: str = "larger",
+    connectivity: int = 6,
 ) -> dict[str, float]:
     """Compare the surfaces of two masks.
 
@@ -140,18 +151,20 @@ def surface_metrics(
         assd: "pooled" (mean over the voxels of both surfaces) or "directed" (mean of the two directed means).
         both_empty_is_zero: two empty masks agree; NaN otherwise.
         hd95: "larger" (of the two directed 95th percentiles) or "joined" (percentile of both directed sets together).
+        connectivity: of :func:`surface`.
 
     Returns:
         In mm: ``hd``, the Hausdorff distance, the largest of all distances; ``hd95``, its 95th percentile; ``assd``,
         the average symmetric surface distance. NaN when a mask is empty.
 
     Raises:
-        InputError: if the shapes differ or are not three-dimensional, for a wrong spacing, or for another convention.
+        InputError: if the shapes differ or are not three-dimensional, for a wrong spacing, or for another convention or
+            connectivity.
     """
     average, percentile = assd_convention(assd), hd95_convention(hd95)
     if both_empty_is_zero and not np.any(prediction) and not np.any(reference):
         return dict.fromkeys(SURFACE_KEYS, 0.0)
-    distances = surface_distances(prediction, reference, spacing)
+    distances = surface_distances(prediction, reference, spacing, connectivity)
     if not distances.from_prediction.size:
         return dict.fromkeys(SURFACE_KEYS, math.nan)
     return {

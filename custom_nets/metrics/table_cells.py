@@ -17,6 +17,13 @@ def with_interval(value: Mapping[str, Any] | None, digits: int) -> str:
     return f"{value['mean']:.{digits}f} ({_range(value['ci95'], digits)})"
 
 
+def with_deviation(value: Mapping[str, Any], digits: int, factor: float = 1.0) -> str:
+    """Return the mean and the standard deviation, both times ``factor``, a dash without a mean."""
+    if value["mean"] is None:
+        return "–"
+    return " ± ".join(_number(factor * value[key], digits) for key in ("mean", "std"))
+
+
 def description(value: Mapping[str, Any]) -> list[str]:
     """Return one cell for everything that is known of a metric; dashes for what does not exist."""
     spread = [_number(value["std"]), _number(value["median"]), _range(value["iqr"])]

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from custom_nets.label_graphs.graph import LabelGraph
 from custom_nets.nets.gcsn import GCSN
@@ -139,18 +140,19 @@ class SpineParseNet(nn.Module):
         prepared = [[self.prepare(one, its)] for one, its in zip(volume.split(1), given, strict=True)]
         return torch.stack([self.winners(volume.shape[2:], views) for views in prepared])
 
-    def winners(self, size: Sequence[int], views: Sequence[Prepared]) -> Tensor:
+    def winners(self, size: Sequence[int], views: Sequence[Prepared], progress: bool = False) -> Tensor:
         """Label a volume of this size, 1 x D x H x W, by the mean scores of views of it.
 
         Args:
             size: D, H, W.
             views: from :meth:`prepare`; of a mirrored volume with ``mirrored`` set.
+            progress: show a bar over the slices.
         """
         depth, height, width = size
         kind = torch.uint8 if self.labels <= 256 else torch.int16
         out = torch.zeros(depth, height, width, dtype=kind, device=views[0].crop.device)
         rows = slice(*central_rows(height, self.crop_share))
-        for indices in self.batches(depth):
+        for indices in tqdm(self.batches(depth), desc="slices", leave=False, disable=not progress):
             total = self.scores(views[0], indices)
             for view in views[1:]:
                 mirrored = [depth - 1 - index for index in indices] if view.mirrored else indices

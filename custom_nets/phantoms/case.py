@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,14 @@ class Generator:
         extent: size in mm along x, y, z of a box that holds the body, or what is scanned of it, in every pose.
         centre: middle of that box in mm.
         spacing: default voxel size in mm along x, y, z; another size keeps its proportions.
+        header: what the data list says besides the keys that all have.
     """
 
     make: Callable[[np.random.Generator, Grid], PhantomCase]
     extent: tuple[float, float, float]
     centre: tuple[float, float, float]
     spacing: tuple[float, float, float]
+    header: Mapping[str, str] = field(default_factory=dict)
 
     def grid(self, spacing: float | None = None, shape: Sequence[int] | None = None) -> Grid:
         """Return the voxels of a case.

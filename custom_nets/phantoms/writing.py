@@ -19,6 +19,7 @@ from custom_nets.files import write_json, written_whole
 from custom_nets.phantoms.case import Generator, PhantomCase
 from custom_nets.phantoms.ms_brain import MS_BRAIN
 from custom_nets.phantoms.pelvis import PELVIS
+from custom_nets.phantoms.spine import SPINE
 from custom_nets.phantoms.stroke_brain import STROKE_BRAIN
 from custom_nets.phantoms.tumour_brain import TUMOUR_BRAIN
 from custom_nets.registry import bundle
@@ -28,6 +29,7 @@ GENERATORS: dict[str, Generator] = {
     "rsanet": MS_BRAIN,
     "s2anet": PELVIS,
     "s2ca_net": TUMOUR_BRAIN,
+    "spineparsenet": SPINE,
     "zoom_resunet": STROKE_BRAIN,
 }
 DATALIST = "datalist.json"
@@ -42,8 +44,8 @@ def make_case(
     Args:
         name: the bundle, such as ``"rsanet"``.
         seed: whole number, or several; the same seed gives the same patient at any spacing, and the same voxels.
-        spacing: voxel size in mm, within the slice where slices are thick; left out, the domain's own.
-        shape: voxels along x, y, z; left out, as few as hold the body.
+        spacing: voxel size in mm along x; left out, the domain's own, whose proportions stay.
+        shape: voxels along x, y, z; left out, as few as hold the body. A spine's files store the axes in any order.
 
     Returns:
         Images by modality, label map and affine.
@@ -80,7 +82,8 @@ def write_dataset(
         directory: where to write; made if it is not there.
         cases: number of cases, at least 3.
         seed: whole number from 0 upwards.
-        spacing: voxel size in mm; left out, the domain's own (rsanet: 1.5, s2anet: 4 in slices of 8, the others: 2).
+        spacing: voxel size in mm along x; left out, the domain's own (rsanet: 1.5, s2anet: 4 in axial slices of 8,
+            spineparsenet: sagittal slices of 4.4 with voxels of 1.2, the others: 2). Proportions stay.
         shape: voxels along x, y, z; left out, as few as hold the body.
         overwrite: replace the data list of another data set, and files of the same name.
         progress: show a progress bar on stderr.
@@ -107,6 +110,7 @@ def write_dataset(
         "name": f"{name} demo data",
         "description": "Synthetic volumes painted by a program: they show that a pipeline runs, not how well it does",
         "licence": "Apache-2.0",
+        **generator.header,
         "recipe": recipe,
     }
     content = datalist_content(header, facts.modalities, facts.labels, entries, split_counts(cases))

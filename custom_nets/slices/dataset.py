@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The slices of a set of volumes as training samples, each with its neighbours."""
+"""The slices of a set of volumes as training samples, such as each with its neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,24 +17,20 @@ from custom_nets.errors import InputError
 from custom_nets.training.reproducible import derived_seed
 
 
-class SliceWindows(Dataset):
-    """One item a slice of every volume: the window around it, and its label.
+class SlicesOfVolumes(Dataset, ABC):
+    """One item a slice of every volume; what an item holds of its volume is the subclass's.
 
-    Volumes are brought into memory by deterministic transforms; random ones work on windows and depend on (seed, epoch,
-    slice) alone. At the ends of a volume the first and the last slice are repeated, as published for S2aNet.
+    Volumes are brought into memory by deterministic transforms; random ones work on items and depend on (seed, epoch,
+    slice) alone.
 
     Args:
         data: list of cases.
-        volume_transform: makes of a case volumes of C x D x H x W (image) and 1 x D x H x W (label), slices along D.
-        transform: of the windows {"image": (num_slices · C) x H x W, "label": 1 x H x W}.
-        num_slices: of a window, odd.
+        volume_transform: makes of a case volumes of C x D x H x W, slices along D; "image" is one of them.
+        transform: of the items.
         seed: of the run.
         cache_rate: share of the volumes kept in memory; another one is read again for each of its slices.
         num_workers: threads that fill the cache.
         progress: show the filling of the cache.
-
-    Raises:
-        InputError: for an even number of slices.
     """
 
     def __init__(
@@ -41,19 +38,15 @@ class SliceWindows(Dataset):
         data: Sequence[Any],
         volume_transform: Compose,
         transform: Compose,
-        num_slices: int = 3,
         seed: int = 0,
         cache_rate: float = 1.0,
         num_workers: int = 1,
         progress: bool = True,
     ) -> None:
-        if num_slices < 1 or num_slices % 2 == 0:
-            raise InputError(f"num_slices is {num_slices}: give an odd number, such as 3")
         self.volumes = CacheDataset(
             list(data), volume_transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress
         )
         self.transform = transform
-        self.num_slices = num_slices
         self.seed = seed
         self.epoch = 0
         depths = [self.volumes[case]["image"].shape[1] for case in range(len(self.volumes))]
@@ -63,18 +56,49 @@ class SliceWindows(Dataset):
         return len(self.slices)
 
     def __getitem__(self, index: int) -> Any:
-        """Return the window around slice ``index`` of all slices, transformed."""
+        """Return item ``index`` of all slices, transformed."""
         case, centre = self.slices[index]
-        volume = self.volumes[case]
-        image, label = volume["image"], volume["label"]
-        offsets = torch.arange(self.num_slices) - self.num_slices // 2
-        window = {
-            "image": _plain(image)[:, (centre + offsets).clamp(0, image.shape[1] - 1)].transpose(0, 1).flatten(0, 1),
-            "label": _plain(label)[:, centre].clone(),
-        }
+        item = self.item(self.volumes[case], centre)
         self.transform.set_random_state(seed=derived_seed(self.seed, self.epoch, index))
-        return self.transform(window)
+        return self.transform(item)
+
+    @abstractmethod
+    def item(self, volume: Mapping[str, Any], centre: int) -> dict[str, Tensor]:
+        """Return what belongs to slice ``centre`` of a volume; the volume's memory must not be shared."""
 
 
-def _plain(volume: Tensor) -> Tensor:
+class SliceWindows(SlicesOfVolumes):
+    """One item a slice of every volume: the window around it, and its label.
+
+    At the ends of a volume the first and the last slice are repeated, as published for S2aNet.
+
+    Args:
+        data: list of cases.
+        volume_transform: makes of a case volumes of C x D x H x W (image) and 1 x D x H x W (label), slices along D.
+        transform: of the windows {"image": (num_slices · C) x H x W, "label": 1 x H x W}.
+        num_slices: of a window, odd.
+        options: seed, cache_rate, num_workers, progress of `SlicesOfVolumes`.
+
+    Raises:
+        InputError: for an even number of slices.
+    """
+
+    def __init__(
+        self, data: Sequence[Any], volume_transform: Compose, transform: Compose, num_slices: int = 3, **options: Any
+    ) -> None:
+        if num_slices < 1 or num_slices % 2 == 0:
+            raise InputError(f"num_slices is {num_slices}: give an odd number, such as 3")
+        self.num_slices = num_slices
+        super().__init__(data, volume_transform, transform, **options)
+
+    def item(self, volume: Mapping[str, Any], centre: int) -> dict[str, Tensor]:
+        """Return the window around slice ``centre``."""
+        image = plain(volume["image"])
+        offsets = torch.arange(self.num_slices) - self.num_slices // 2
+        window = image[:, (centre + offsets).clamp(0, image.shape[1] - 1)]
+        return {"image": window.transpose(0, 1).flatten(0, 1), "label": plain(volume["label"])[:, centre].clone()}
+
+
+def plain(volume: Tensor) -> Tensor:
+    """The volume as a tensor without metadata, in the same memory."""
     return torch.as_tensor(volume).as_subclass(Tensor)

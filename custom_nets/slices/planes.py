@@ -13,6 +13,7 @@ from monai.transforms import MapTransform, Orientation
 from nibabel.orientations import io_orientation
 from numpy.typing import ArrayLike
 
+from custom_nets.case_names import file_of
 from custom_nets.errors import InputError
 
 #: Where slices, rows and columns run to, by the plane of the slices: the views of radiology, the patient's left on the
@@ -81,7 +82,7 @@ class SlicesFirstd(MapTransform):
         codes = ""
         for key in self.key_iterator(result):
             volume = result[key]
-            file = str(volume.meta.get("filename_or_obj", f"'{key}'"))
+            file = file_of(volume, key)
             codes = codes or axis_codes(volume.affine, self.plane, file)
             if self.mirrored and codes[2] != "L":
                 raise InputError(f"{file} has sagittal slices, which mirrored would be wrong: --mirror_probability 0")

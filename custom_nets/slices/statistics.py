@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from custom_nets.datasets.volumes import UnusableFile, read_voxels
+from custom_nets.datasets.volumes import only_volume
 from custom_nets.errors import InputError
 from custom_nets.slices.planes import axis_codes, check_plane
 from custom_nets.slices.preparation import SlicePreparation
@@ -92,7 +91,7 @@ def dataset_statistics(
 
     def windows() -> Iterator[NDArray[np.uint8]]:
         for case in tqdm(cases, desc="reading slices", unit="case", disable=None if progress else True):
-            volume = torch.from_numpy(_slices_first(_only_image(case), plane))
+            volume = torch.from_numpy(_slices_first(case, plane))
             scaled = preparation.scaled(volume).numpy()
             counts["windows"] += len(scaled)
             counts["black"] += int((scaled.max(axis=(1, 2)) == 0).sum())
@@ -104,20 +103,9 @@ def dataset_statistics(
     return IntensityStatistics(tuple(mean.tolist()), tuple(std.tolist()), **counts)
 
 
-def _only_image(case: Mapping[str, Any]) -> Path:
-    if len(case["image"]) != 1:
-        raise InputError(f"{case['image'][0]}: a case of {len(case['image'])} images: give one volume a case")
-    return Path(case["image"][0])
-
-
-def _slices_first(path: Path, plane: str) -> NDArray[np.float64]:
+def _slices_first(case: Mapping[str, Any], plane: str) -> NDArray[np.float64]:
     """The volume as slices x rows x columns."""
-    try:
-        image, voxels = read_voxels(path)
-    except UnusableFile as reason:
-        raise InputError(f"{path}: {reason.found}: {reason.advice}") from None
-    if voxels.ndim != 3:
-        raise InputError(f"{path}: {voxels.ndim}D, shape {voxels.shape}: save it as one 3D volume")
-    end = axcodes2ornt(axis_codes(image.affine, plane, str(path)))
+    image, voxels = only_volume(case)
+    end = axcodes2ornt(axis_codes(image.affine, plane, str(case["image"][0])))
     turned = apply_orientation(voxels, ornt_transform(io_orientation(image.affine), end))
     return np.ascontiguousarray(turned, dtype=np.float64)

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 from monai.utils import ensure_tuple
 from torch import Tensor
 
+from custom_nets.case_names import file_of
 from custom_nets.errors import InputError
 from custom_nets.slices.intensity import MEAN, STD, normalise
 from custom_nets.slices.preparation import SlicePreparation, check_normalisation
@@ -52,7 +53,7 @@ class PrepareSlicesd(MapTransform):
         for key in self.key_iterator(result):
             volume = torch.as_tensor(result[key]).as_subclass(Tensor)
             if key in self.label_keys:
-                made = _compact(self.preparation.resized(volume), _file_of(result[key], key))
+                made = _compact(self.preparation.resized(volume), file_of(result[key], key))
             else:
                 made = self.preparation.scaled(volume)
             result[key] = _with_metadata(made, result[key], self.preparation)
@@ -94,10 +95,6 @@ def _compact(label: Tensor, file: str) -> Tensor:
     if not 0 <= low <= high <= _LARGEST_LABEL:
         raise InputError(f"{file} holds {low:g} to {high:g}: a label map has whole numbers from 0 to {_LARGEST_LABEL}")
     return label.round().to(torch.uint8 if high <= 255 else torch.int16)
-
-
-def _file_of(volume: Any, key: Hashable) -> str:
-    return str(getattr(volume, "meta", {}).get("filename_or_obj", f"'{key}'"))
 
 
 def _with_metadata(made: Tensor, volume: Any, preparation: SlicePreparation) -> Tensor:

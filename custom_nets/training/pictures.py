@@ -11,6 +11,8 @@ from ignite.engine import Engine, Events
 
 from custom_nets.errors import InputError
 from custom_nets.figures import overlay, structure_overlay
+from custom_nets.figures.structures import MOST_NAMED
+from custom_nets.slices.planes import check_plane
 
 
 class CasePictures:
@@ -30,9 +32,11 @@ class CasePictures:
         names: label value (a whole number, or its digits as JSON writes them) -> name of the structure. Given,
             :func:`~custom_nets.figures.structure_overlay` draws all labels, else
             :func:`~custom_nets.figures.overlay` whatever is not 0.
+        plane: of the slices that structures are drawn on: axial, coronal, sagittal or "auto".
+        most_named: structures that a picture names.
 
     Raises:
-        InputError: if a label value in ``names`` is no whole number.
+        InputError: if a label value in ``names`` is no whole number, or for another plane.
     """
 
     def __init__(
@@ -43,13 +47,17 @@ class CasePictures:
         channel: int = 0,
         limit: int = 4,
         names: Mapping[int, str] | None = None,
+        plane: str = "auto",
+        most_named: int = MOST_NAMED,
     ) -> None:
+        check_plane(plane)
         self.output_dir = Path(output_dir)
         self.dataset_dir = Path(dataset_dir).resolve()
         self.image_key = image_key
         self.channel = channel
         self.limit = limit
         self.names = None if names is None else _by_value(names)
+        self.structure_options: dict[str, Any] = {"plane": plane, "most_named": most_named}
         self._drawn = 0
 
     def attach(self, engine: Engine) -> None:
@@ -74,7 +82,7 @@ class CasePictures:
             if self.names is None:
                 overlay(*shown)
             else:
-                structure_overlay(*shown, self.names)
+                structure_overlay(*shown, self.names, **self.structure_options)
 
     def _name(self, image: Any) -> str:
         path = Path(str(image.meta.get("filename_or_obj", "case"))).resolve()

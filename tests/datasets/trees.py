@@ -249,3 +249,76 @@ def tumour_folders(root: Path) -> None:
         write_files(root, [f"{folder}/{name}.nii.gz" for name in ("t1", "t2", enhanced, "flair")], None)
         write_tumour(root / f"{folder}/{label}.nii.gz")
         write_tumour(root / f"{folder}/brainmask.nii.gz")
+
+
+def write_spine(path: Path, values: Sequence[int] = (1, 2, 11), affine: Any = None) -> Path:
+    """A label map of a slab of each value above one of background."""
+    label = np.zeros(SHAPE, np.uint8)
+    label[:, :, 1 : 1 + len(values)] = values
+    return write_voxels(path, label, affine)
+
+
+def mrspineseg(root: Path, cases: int = 20) -> None:
+    """As it is downloaded; three test scans without a mask."""
+    for number in range(1, cases + 1):
+        write_scan(root / f"train/MR/Case{number}.nii.gz", number)
+        write_spine(root / f"train/Mask/mask_case{number}.nii.gz")
+    for number in range(1, 4):
+        write_scan(root / f"test1/MR/Case{cases + number}.nii.gz", cases + number)
+
+
+def mrspineseg_scripts(root: Path) -> None:
+    """As the published scripts want it, everything twice."""
+    for number, stage in ((number, stage) for number in range(1, 11) for stage in ("coarse", "fine")):
+        write_scan(root / f"{stage}/in/nii/original_mr/Case{number}.nii.gz", number)
+        write_spine(root / f"{stage}/in/nii/mask/mask_case{number}.nii.gz")
+        (root / f"{stage}/in/h5py").mkdir(parents=True, exist_ok=True)
+
+
+OBLIQUE = np.array([[0.3, -0.36, 3.5, 10], [0.4, 0.48, 0.7, -20], [0, 0.8, -2.5, 30], [0, 0, 0, 1]])
+
+
+def write_metaimage(path: Path, voxels: np.ndarray, affine: Any = OBLIQUE) -> Path:
+    """A MetaImage file; ``affine`` in NIfTI's world, which MetaImage turns by 180 degrees around the last axis.
+
+    Axes are made orthogonal, as the format needs them.
+    """
+    types = {"int16": "MET_SHORT", "uint8": "MET_UCHAR", "float32": "MET_FLOAT", "int64": "MET_LONG_LONG"}
+    matrix = np.diag([-1, -1, 1, 1]) @ orthogonal(affine)
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+
+    def listed(numbers: Any) -> str:
+        return " ".join(f"{number:.17g}" for number in np.ravel(numbers))
+
+    header = {
+        **{"ObjectType": "Image", "NDims": voxels.ndim, "BinaryData": "True", "BinaryDataByteOrderMSB": "False"},
+        **{"CompressedData": "False", "TransformMatrix": listed((matrix[:3, :3] / spacing).T)},
+        **{"Offset": listed(matrix[:3, 3]), "ElementSpacing": listed(spacing), "DimSize": listed(voxels.shape)},
+        **{"ElementType": types[str(voxels.dtype)], "ElementDataFile": "LOCAL"},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{key} = {value}\n" for key, value in header.items())
+    path.write_bytes(text.encode() + voxels.tobytes(order="F"))
+    return path
+
+
+def orthogonal(affine: Any) -> np.ndarray:
+    """The nearest affine with right angles and the same spacing."""
+    result = np.array(affine, float)
+    spacing = np.linalg.norm(result[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(result[:3, :3] / spacing)
+    result[:3, :3] = left @ right * spacing
+    return result
+
+
+def spider(root: Path, patients: int = 6) -> None:
+    """T1 and T2 of all patients, isotropic T2 of the first two, each with a mask."""
+    for number in range(1, patients + 1):
+        for series in ("t1", "t2", "t2_SPACE")[: 2 + (number < 3)]:
+            seed = zlib.crc32(f"{number}{series}".encode())
+            voxels = np.random.default_rng(seed).integers(1, 1000, size=SHAPE).astype(np.int16)
+            write_metaimage(root / f"images/{number}_{series}.mha", voxels)
+            mask = np.zeros(SHAPE, np.uint8)
+            mask[:, :, 1:5] = (1, 102, 100, 201)
+            write_metaimage(root / f"masks/{number}_{series}.mha", mask)
+    (root / "overview.csv").write_text("new_file_name,subset\n")

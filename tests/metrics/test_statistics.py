@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from custom_nets.errors import InputError
-from custom_nets.metrics import bootstrap_interval, distribution
+from custom_nets.metrics import bootstrap_interval, distribution, mean_and_deviation
 from tests.golden import draw
 from tests.recipe import document
 
@@ -43,6 +43,12 @@ def test_nothing_but_undefined_values() -> None:
     found = distribution([math.nan])
     assert found.pop("left_out") == 1 and found.pop("n") == 0
     assert set(found.values()) == {None}
+
+
+def test_deviation_of_a_population_divides_by_n() -> None:
+    found = mean_and_deviation([1.0, 3.0, math.nan], of_population=True)
+    assert found == {"mean": 2.0, "std": 1.0, "n": 2, "left_out": 1}
+    assert mean_and_deviation([1.0, 3.0])["std"] == pytest.approx(math.sqrt(2))
 
 
 @pytest.mark.parametrize(("values", "resamples"), [([], 10), ([1.0], 0)])

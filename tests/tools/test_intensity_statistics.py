@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from custom_nets.datasets import load_section
 from custom_nets.errors import InputError
 from custom_nets.slices.preparation import SlicePreparation
 from custom_nets.slices.statistics import dataset_statistics, intensity_statistics
+from custom_nets.spine.statistics import crop_statistics
 from tests.datasets import trees
 from tests.golden import draw
 from tests.recipe import arrays, document
@@ -162,3 +164,65 @@ def test_wrong_command_lines(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     assert message in error
+
+
+def spines(root: Path) -> np.ndarray:
+    """Two scans, one stored I, P, L as int16 and the other R, A, S; the voxels of their central halves."""
+    one, other = (np.rint(466 + 379 * draw(f"spine{n}", shape)) for n, shape in enumerate([(5, 14, 6), (4, 9, 7)]))
+    turned = one.transpose(2, 1, 0)[::-1, ::-1, ::-1].astype(np.int16)
+    affine = np.array([[0, 0, -4.4, 0], [0, -0.7, 0, 0], [-0.7, 0, 0, 0], [0, 0, 0, 1]])
+    trees.write_voxels(root / "one.nii.gz", turned, affine)
+    trees.write_voxels(root / "other.nii.gz", other.astype(np.float32), np.diag([4.4, 0.7, 0.7, 1]))
+    trees.write_datalist(root, training=[{"image": f"{n}.nii.gz", "label": f"{n}.nii.gz"} for n in ("one", "other")])
+    return np.concatenate([one[:, 3:11].ravel(), other[:, 2:7].ravel()])  # int(14 / 4) = 3, int(9 / 4) = 2
+
+
+def test_constants_of_spines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voxels = spines(tmp_path)
+    measured = crop_statistics(load_section(tmp_path), progress=False)
+    assert (measured.mean, measured.std) == pytest.approx((voxels.mean(), voxels.std()), rel=1e-12)
+    sizes = (240, 140)
+    assert sum(n * mean for n, (mean, _) in zip(sizes, measured.of_case, strict=True)) / 380 == pytest.approx(
+        measured.mean
+    )
+    run(main, [str(tmp_path), "--bundle=spineparsenet"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2 volumes, whose means lie between ")
+    assert lines[1] == f"--intensity_mean {voxels.mean():.4f} --intensity_std {voxels.std():.4f}"
+    run(main, [str(tmp_path), "--bundle=spineparsenet", "--crop_share=1"])
+    assert capsys.readouterr().out.splitlines()[1] != lines[1]
+
+
+def test_the_deviation_of_spines_is_pooled(tmp_path: Path) -> None:
+    """Two constant scans have no deviation each, but together; far from 0 it does not cancel."""
+    cases = []
+    for number, value in enumerate((1e8, 1e8 + 2)):
+        voxels = np.full((2, 4, 2), value, np.float64)
+        cases.append({"image": [str(trees.write_voxels(tmp_path / f"{number}.nii.gz", voxels))]})
+    measured = crop_statistics(cases, progress=False)
+    assert measured.mean == 1e8 + 1
+    assert measured.std == pytest.approx(1, rel=1e-9)
+    assert [std for _, std in measured.of_case] == [0, 0]
+
+
+def test_spines_that_cannot_be_measured(tmp_path: Path) -> None:
+    trees.write_voxels(tmp_path / "nan.nii.gz", np.full((2, 4, 2), np.nan, np.float32))
+    trees.write_voxels(tmp_path / "4d.nii.gz", np.ones((2, 4, 2, 2), np.int16))
+    trees.write_voxels(tmp_path / "ok.nii.gz", np.ones((2, 4, 2), np.int16))
+    for images, share, message in (
+        (["nan.nii.gz"], 0.5, "nan.nii.gz: has NaN or infinite voxels"),
+        (["4d.nii.gz"], 0.5, "4d.nii.gz: 4D"),
+        (["ok.nii.gz", "ok.nii.gz"], 0.5, "a case of 2 images"),
+        (["ok.nii.gz"], 1.5, "crop_share is 1.5"),
+    ):
+        with pytest.raises(InputError, match=message):
+            crop_statistics([{"image": [str(tmp_path / name) for name in images]}], share, progress=False)
+    with pytest.raises(InputError, match="no volume to measure"):
+        crop_statistics([], progress=False)
+
+
+def test_other_bundles_have_no_constants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spines(tmp_path)
+    with pytest.raises(SystemExit):
+        run(main, [str(tmp_path), "--bundle=rsanet"])
+    assert "bundle is 'rsanet': only s2anet and spineparsenet" in capsys.readouterr().err
