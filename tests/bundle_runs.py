@@ -20,7 +20,8 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from custom_nets.errors import InputError
-from custom_nets.metrics import lesion_metrics, stroke_metrics, structure_metrics, tumour_metrics
+from custom_nets.label_graphs.reading import read_label_graph
+from custom_nets.metrics import lesion_metrics, spine_metrics, stroke_metrics, structure_metrics, tumour_metrics
 from custom_nets.metrics.structure_summary import case_means
 from custom_nets.registry import ROOT, Bundle, available
 
@@ -31,6 +32,11 @@ def structure_row(prediction: np.ndarray, reference: np.ndarray, spacing: Sequen
     """Means of a case over the structures of s2anet."""
     rows = structure_metrics(prediction, reference, available()["s2anet"].labels, spacing)
     return {key: value for key, value in case_means([{"case": "", **row} for row in rows])[0].items() if key != "case"}
+
+
+def spine_row(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """Scores of a case of spineparsenet, whose values are the nodes' numbers."""
+    return spine_metrics(prediction, reference, read_label_graph("mrspineseg"), spacing).case
 
 
 def bright_slices(image: np.ndarray, threshold: float) -> np.ndarray:
@@ -53,6 +59,7 @@ class Tiny:
     Attributes:
         options: of every workflow: a small network and patch.
         training: options of a training besides.
+        segmenting: options of an evaluation or inference besides.
         shape: voxels of the scans.
         spacing: their size.
         columns: of metrics.csv, beyond those of all bundles.
@@ -61,6 +68,7 @@ class Tiny:
         steps: steps of the learning rate in an epoch of the two training cases.
         every_voxel: options of a segmentation with which every voxel is seen as it is.
         bright: of a scan so seen, the voxels above a threshold.
+        bright_above: a threshold for `bright` above which are the labels alone.
         like_evaluation: options of a training that validates as an evaluation does, of which the evaluation takes those
             that it has.
         row: computes a row of an evaluation's table from prediction, reference and spacing.
@@ -69,6 +77,7 @@ class Tiny:
 
     options: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
+    segmenting: Mapping[str, Any] = field(default_factory=dict)
     shape: tuple[int, int, int] = (40, 44, 36)
     spacing: tuple[float, float, float] = (1, 1, 1)
     columns: tuple[str, ...] = ()
@@ -77,6 +86,7 @@ class Tiny:
     steps: int = 1
     every_voxel: Mapping[str, Any] = field(default_factory=dict)
     bright: Callable[[np.ndarray, float], np.ndarray] = bright_inside
+    bright_above: float = 1.5
     like_evaluation: Mapping[str, Any] = field(default_factory=dict)
     row: Callable[..., Mapping[str, float]] = lesion_metrics
     bad_network: tuple[str, Any, str] = ("norm", "XX", "norm 'XX'")
@@ -112,6 +122,17 @@ TINY = {
         every_voxel={"windows": "sliding", "intensity": "nonzero", "min_region_voxels": 0},
         row=partial(tumour_metrics, lesion_wise=True),
         bad_network=("context", "XX", "context 'XX'"),
+    ),
+    "spineparsenet": Tiny(
+        {"patch_size": [8, 24, 32], "width": 0.125, "crop_share": 1.0},
+        training={"pretrained": None, "elastic_probability": 0.0},
+        segmenting={"stages": "coarse"},
+        shape=(8, 44, 36),
+        spacing=(4, 1, 1),
+        bright=lambda image, threshold: image > threshold,
+        bright_above=500,
+        row=spine_row,
+        bad_network=("graph_mode", "XX", "graph_mode is 'XX'"),
     ),
     "zoom_resunet": Tiny(
         {"base_width": 4, "patch_size": [24, 24, 24]},
@@ -157,15 +178,15 @@ class Runs:
         return set(ConfigParser.load_config_file(self.config(workflow)))
 
     def options(self, workflow: str, **changes: Any) -> dict[str, Any]:
-        """Overrides for a quick run; a change to None of a key takes it out."""
+        """Overrides for a quick run, of those that the workflow has."""
+        tiny = TINY[self.name]
         options = {"dataset_dir": str(self.data), "output_dir": str(self.eval), "device": "cpu", "amp": False}
-        options |= {"num_workers": 0, "pictures": 0, "overlap": 0.25, **TINY[self.name].options}
-        if "spacing" in self.keys(workflow):
-            options["spacing"] = False
-        if workflow == "train":
-            options |= {"ckpt_dir": str(self.models), "epochs": 2, "val_interval": 1, **TINY[self.name].training}
-        else:
-            options |= {"checkpoint": str(self.models / "model.pt")}
+        options |= {"num_workers": 0, "pictures": 0, "overlap": 0.25, "spacing": False, **tiny.options}
+        options |= {"epochs": 2, "val_interval": 1, "ckpt_dir": str(self.models)}
+        options |= {"checkpoint": str(self.models / "model.pt")}
+        options |= tiny.segmenting if workflow in ("evaluate", "inference") else tiny.training
+        keys = self.keys(workflow)
+        options = {key: value for key, value in options.items() if key in keys}
         return {**options, **{key.replace("__", "::"): value for key, value in changes.items()}}
 
     def workflow(self, workflow: str = "train", **changes: Any) -> ConfigWorkflow:

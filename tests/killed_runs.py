@@ -61,18 +61,27 @@ MOMENTS: dict[str, Callable[[Any, Any], None]] = {
 }
 
 
-def start(moment: str, bundle: str, data: str, folder: str, options: dict[str, Any]) -> int:
-    """Fork a training that kills itself; return how it ended."""
+def forked(action: Callable[[], Any]) -> int:
+    """Do something in a fork of this process; return how that ended."""
     process = os.fork()
     if process == 0:
+        action()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def start(moment: str, bundle: str, data: str, folder: str, options: dict[str, Any]) -> int:
+    """Fork a training that kills itself; return how it ended."""
+
+    def train() -> None:
         records.learning_curves = lambda *paths: paths[-1]  # half the time of such an epoch
         workflow = Runs(bundle, Path(data), Path(folder)).workflow(**options)
         workflow.initialize()
         parsed = workflow.parser.get_parsed_content
         MOMENTS[moment](parsed("train::trainer"), parsed("validate::evaluator"))
         workflow.run()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    return forked(train)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ class BrightVoxels(nn.Module):
 @pytest.mark.parametrize("tta", [False, True])
 def test_output_lies_voxel_for_voxel_on_the_scan(scans: Runs, tmp_path: Path, tta: bool) -> None:
     """Through orientation, cropping, windows, flips and back: what is bright in the file is marked, nothing else."""
-    torch.save(BrightVoxels().state_dict(), tmp_path / "bright.pt")
+    tiny = TINY[scans.name]
+    torch.save({"threshold": torch.tensor(tiny.bright_above)}, tmp_path / "bright.pt")
     found = results(
         segment(
             scans,
@@ -108,12 +109,12 @@ def test_output_lies_voxel_for_voxel_on_the_scan(scans: Runs, tmp_path: Path, tt
             checkpoint=str(tmp_path / "bright.pt"),
             network_def___target_=f"{__name__}.BrightVoxels",
             tta=tta,
-            **TINY[scans.name].every_voxel,
+            **tiny.every_voxel,
         )
     )
     for file, image in found.items():
         last = nibabel.load(scans.data / Path(file).parent / f"{scans.bundle.modalities[-1]}.nii.gz")
-        bright = TINY[scans.name].bright(voxels(last).astype(np.float64), 1.5)
+        bright = tiny.bright(voxels(last).astype(np.float64), tiny.bright_above)
         assert 100 < bright.sum() < bright.size // 4
         np.testing.assert_array_equal(voxels(image) != 0, bright)
 

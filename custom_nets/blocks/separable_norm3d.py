@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from custom_nets.blocks.lean_convolution2d import is_lean
+from custom_nets.blocks.lean_depthwise3d import lean_depthwise
 from custom_nets.blocks.lean_separable_norm3d import (
     at_slices,
     convolution_folded,
@@ -60,8 +62,9 @@ class SeparableConvolutionNorm(nn.Module):
                 return self._folded([x] if joined is None else [x, joined], self.activated)
         if joined is not None:
             x = torch.cat([x, joined], dim=1)
-        x = self.depthwise_norm(self.depthwise(x))
-        x = self.pointwise_norm(self.pointwise(F.relu(x) if self.activated else x))
+        x = self.depthwise_norm(self._convolved(x))
+        x = F.relu(x) if self.activated else x
+        x = self.pointwise_norm(self.pointwise(x))
         return F.relu(x) if self.activated else x
 
     def then_relu(self, x: Tensor) -> Tensor:
@@ -70,6 +73,13 @@ class SeparableConvolutionNorm(nn.Module):
             if folds(x, self.depthwise_norm):
                 return self._folded([x], True)
         return F.relu(self.forward(x))
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        """The depthwise convolution."""
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if self.dilation == 1 and is_lean(x, self.depthwise.weight):
+                return lean_depthwise(x, self.depthwise.weight, (1, self.stride))
+        return self.depthwise(x)
 
     @torch.jit.unused
     def _folded(self, parts: list[Tensor], rectify: bool) -> Tensor:

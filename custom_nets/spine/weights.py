@@ -18,13 +18,16 @@ def load_stages(network: Any, checkpoint: str | Path, refinement_checkpoint: str
     """Load what the stages of ``network`` need.
 
     Args:
-        network: `SpineParseNet`, changed in place.
+        network: `SpineParseNet`, changed in place; or one without stages, which gets all of ``checkpoint``.
         checkpoint: of both stages (entries "coarse.…" and "refinement.…"), or of the first stage alone.
         refinement_checkpoint: of the second stage alone; where it is not asked for, not read.
 
     Raises:
         InputError: for a file that cannot be read or is of another network, or a second stage that is nowhere.
     """
+    if not hasattr(network, "refinement"):
+        load_weights(network, checkpoint)
+        return
     refinement_checkpoint = refinement_checkpoint or None
     content: StateDict = {}
     if network.coarse is not None or refinement_checkpoint is None:

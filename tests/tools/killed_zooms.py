@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ import torch
 from custom_nets.training import records
 from custom_nets.training.records import RunRecords
 from tests.bundle_runs import run_here
-from tests.killed_runs import kill, while_the_first_last_pt_is_written
+from tests.killed_runs import forked, kill, while_the_first_last_pt_is_written
 from tools import _stages, zoom_in_out
 
 #: A run of two epochs in each stage; kinds that reach one workflow only, or both.
@@ -82,23 +81,27 @@ def use(runner: Callable[..., None]) -> None:
     logging.basicConfig(level=logging.INFO)
 
 
+def coming(number: int, come: Callable[[], None]) -> Callable[..., None]:
+    """A runner of bundles that calls ``come`` before its run of that number, counted from 1."""
+    started: list[str] = []
+
+    def runner(name: str, configs: Sequence[str], overrides: Mapping[str, Any], run_id: str = "run") -> None:
+        started.append(run_id)
+        if len(started) == number:
+            come()
+        run_here(name, configs, overrides, run_id)
+
+    return runner
+
+
 def start(moment: str, data: str, folder: str) -> int:
     """Fork a run that kills itself; return how it ended."""
-    process = os.fork()
-    if process == 0:
-        number, come = MOMENTS[moment]
-        started: list[str] = []
 
-        def runner(name: str, configs: Sequence[str], overrides: Mapping[str, Any], run_id: str = "run") -> None:
-            started.append(run_id)
-            if len(started) == number:
-                come()
-            run_here(name, configs, overrides, run_id)
-
-        use(runner)
+    def zoom() -> None:
+        use(coming(*MOMENTS[moment]))
         run(Path(data), Path(folder))
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    return forked(zoom)
 
 
 if __name__ == "__main__":

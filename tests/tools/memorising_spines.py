@@ -85,18 +85,19 @@ _INPUT = [
     {"_target_": "EnsureChannelFirstd", "keys": "image"},
     {"_target_": "custom_nets.spine.transforms.PadSlicesd", "keys": "image", "slices": "$@coarse_size[0]"},
 ]
-_CONFIGS = {
+CONFIGS = {
     "pretrain": {**_COARSE, "graph_mode": "none"},
     "train": {**_COARSE, "graph_mode": "semantic"},
     "refine": {
         **{**_TRAINING, "patch_size": [16, 16], "coarse_size": [6, 4, 4], "coarse_logits": "stored"},
         **{"logits_dir": "logits", "out_of_fold": True, "coarse_checkpoint": None, "filters": [4, 8, 8, 8, 8]},
+        "max_angle": 15,
         "computed_logits": {"_target_": "dict", "transform": {"_target_": "Compose", "transforms": _INPUT}},
     },
     "evaluate": {
         **{**_COMMON, "section": "validation", "checkpoint": "models/model.pt", "refinement_checkpoint": None},
         **{"stages": "both", "patch_size": [6, 4, 4], "fine_size": [16, 16], "width": 1.0, "filters": [4, 8, 8, 8, 8]},
-        "graph_mode": "semantic",
+        **{"graph_mode": "semantic", "assd": "directed"},
     },
     "demo": {"width": 0.5, "epochs": 1},
     "demo_refine": {"filters": [2, 4, 4, 4, 4], "epochs": 3},
@@ -105,7 +106,7 @@ _CONFIGS = {
 
 def bundle_in(folder: Path) -> dict[str, Bundle]:
     """Write the configurations; return what `custom_nets.registry.bundles` has to return."""
-    for name, content in _CONFIGS.items():
+    for name, content in CONFIGS.items():
         write_text(folder / "configs" / f"{name}.json", json.dumps(content))
     return {NAME: dataclasses.replace(registry.bundle(NAME), folder=folder)}
 
