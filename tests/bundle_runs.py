@@ -16,9 +16,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow
+from torch import nn
 
+from custom_nets import GCSN
 from custom_nets.errors import InputError
 from custom_nets.label_graphs.reading import read_label_graph
 from custom_nets.metrics import lesion_metrics, spine_metrics, stroke_metrics, structure_metrics, tumour_metrics
@@ -26,6 +29,7 @@ from custom_nets.metrics.structure_summary import case_means
 from custom_nets.registry import ROOT, Bundle, available
 
 BUNDLES = sorted(available())
+START = "start.pt"
 
 
 def structure_row(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
@@ -37,6 +41,18 @@ def structure_row(prediction: np.ndarray, reference: np.ndarray, spacing: Sequen
 def spine_row(prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
     """Scores of a case of spineparsenet, whose values are the nodes' numbers."""
     return spine_metrics(prediction, reference, read_label_graph("mrspineseg"), spacing).case
+
+
+def warm_start(options: Mapping[str, Any]) -> nn.Module:
+    """The first stage of spineparsenet, its norms' statistics as after many steps: else it says the same everywhere."""
+    torch.manual_seed(0)
+    network = GCSN(graph=read_label_graph("mrspineseg"), width=options["width"])
+    for norm in network.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.momentum = None  # the mean over all batches
+    with torch.no_grad():
+        network(4 * torch.randn(2, 1, *options["patch_size"]))
+    return network
 
 
 def bright_slices(image: np.ndarray, threshold: float) -> np.ndarray:
@@ -60,12 +76,14 @@ class Tiny:
         options: of every workflow: a small network and patch.
         training: options of a training besides.
         segmenting: options of an evaluation or inference besides.
+        start: makes the weights that trainings on the made-up data start from.
         shape: voxels of the scans.
         spacing: their size.
         columns: of metrics.csv, beyond those of all bundles.
         deterministic_bfloat16: options with which bfloat16 on a CPU is bit-exact.
         key_metric: column of metrics.csv whose best value picks model.pt, and how: the largest or the smallest.
-        steps: steps of the learning rate in an epoch of the two training cases.
+        steps: steps of the learning rate in an epoch of the training cases.
+        training_cases: how many there are, at least two.
         every_voxel: options of a segmentation with which every voxel is seen as it is.
         bright: of a scan so seen, the voxels above a threshold.
         bright_above: a threshold for `bright` above which are the labels alone.
@@ -78,12 +96,14 @@ class Tiny:
     options: Mapping[str, Any]
     training: Mapping[str, Any] = field(default_factory=dict)
     segmenting: Mapping[str, Any] = field(default_factory=dict)
+    start: Callable[[Mapping[str, Any]], nn.Module] | None = None
     shape: tuple[int, int, int] = (40, 44, 36)
     spacing: tuple[float, float, float] = (1, 1, 1)
     columns: tuple[str, ...] = ()
     deterministic_bfloat16: Mapping[str, Any] = field(default_factory=dict)
     key_metric: tuple[str, Callable[[Iterable[float]], float]] = ("val_mean_dice", max)
     steps: int = 1
+    training_cases: int = 2
     every_voxel: Mapping[str, Any] = field(default_factory=dict)
     bright: Callable[[np.ndarray, float], np.ndarray] = bright_inside
     bright_above: float = 1.5
@@ -125,8 +145,10 @@ TINY = {
     ),
     "spineparsenet": Tiny(
         {"patch_size": [8, 24, 32], "width": 0.125, "crop_share": 1.0},
-        training={"pretrained": None, "elastic_probability": 0.0},
+        training={"elastic_probability": 0.0, "pretrained": None},
+        start=warm_start,
         segmenting={"stages": "coarse"},
+        training_cases=4,  # two of the four for each of two processes, a batch
         shape=(8, 44, 36),
         spacing=(4, 1, 1),
         bright=lambda image, threshold: image > threshold,
@@ -185,6 +207,8 @@ class Runs:
         options |= {"epochs": 2, "val_interval": 1, "ckpt_dir": str(self.models)}
         options |= {"checkpoint": str(self.models / "model.pt")}
         options |= tiny.segmenting if workflow in ("evaluate", "inference") else tiny.training
+        if (self.data / START).is_file():
+            options["pretrained"] = str(self.data / START)
         keys = self.keys(workflow)
         options = {key: value for key, value in options.items() if key in keys}
         return {**options, **{key.replace("__", "::"): value for key, value in changes.items()}}
@@ -243,12 +267,13 @@ def run_here(name: str, configs: Sequence[str], overrides: Mapping[str, Any], ru
 
 
 def make_data(folder: Path, bundle: Bundle) -> Path:
-    """Two cases to train, two to validate, one to test: a ball with a few blobs a label, on the bundle's small grid."""
+    """Cases to train, two to validate, one to test: a ball with a few blobs a label, on the bundle's small grid."""
     rng = np.random.default_rng(0)
     tiny = TINY[bundle.name]
     sections: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "testing": []}
     folder.mkdir(parents=True, exist_ok=True)
-    for number, section in enumerate(("training", "training", "validation", "validation", "testing")):
+    more = ["training"] * (tiny.training_cases - 2)
+    for number, section in enumerate(["training", "training", "validation", "validation", "testing", *more]):
         label = blobs(rng, tuple(bundle.labels), tiny.shape, tiny.spacing)
         images = [f"case{number}_{modality}.nii.gz" for modality in bundle.modalities]
         affine = np.diag([*tiny.spacing, 1])
@@ -257,6 +282,8 @@ def make_data(folder: Path, bundle: Bundle) -> Path:
         write(folder / f"case{number}_label.nii.gz", label, affine)
         sections[section].append({"image": images, "label": f"case{number}_label.nii.gz"})
     list_cases(folder, **sections)
+    if tiny.start is not None:
+        torch.save(tiny.start(tiny.options).state_dict(), folder / START)
     return folder
 
 

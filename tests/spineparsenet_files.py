@@ -11,6 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from custom_nets.label_graphs.chains import mrspineseg
+from custom_nets.nets.gcsn import GCSN
+from custom_nets.nets.resunet2d import ResUNet2d
+from custom_nets.nets.spineparsenet import SpineParseNet
 from tests import golden
 from tests.recipe import GOLDENS
 
@@ -91,3 +95,38 @@ def official(name: str) -> StateDict:
 def parameters(state: StateDict) -> int:
     """How many of the numbers in a published state dict are trained."""
     return sum(value.numel() for key, value in state.items() if "running_" not in key and "num_batches" not in key)
+
+
+def small_first_stage(**options: Any) -> GCSN:
+    """A network of few channels and six labels in eval mode."""
+    torch.manual_seed(0)
+    return _lively(GCSN(**{"graph": mrspineseg(3), "width": 0.125} | options))
+
+
+def small_second_stage(**options: Any) -> ResUNet2d:
+    """A network of few channels and six labels in eval mode."""
+    torch.manual_seed(0)
+    return _lively(ResUNet2d(**{"coarse_channels": 6, "out_channels": 6, "filters": (4, 6, 8, 8, 8)} | options))
+
+
+def small(**options: Any) -> SpineParseNet:
+    """Both stages of few channels and small sizes in eval mode, six labels."""
+    torch.manual_seed(0)
+    few: dict[str, Any] = {"graph": mrspineseg(3), "width": 0.125, "filters": (4, 6, 8, 8, 8)}
+    few |= {"coarse_size": (5, 16, 32), "fine_size": (32, 48), "slices_at_once": 2}
+    return _lively(SpineParseNet(**few | options))
+
+
+def _lively(network: Any) -> Any:
+    """In eval mode, with norms that do not pass their input on as it is, and scores that are not all alike."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.8, 1.6)
+            torch.nn.init.normal_(module.bias, 0, 0.1)
+    for name, parameter in network.named_parameters():
+        if name.endswith("classify.weight"):
+            torch.nn.init.normal_(parameter)
+    return network.eval()

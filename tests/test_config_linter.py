@@ -5,15 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from custom_nets.config_linter import BUNDLE_RULES, CONFIG_RULES, lint, read_bundle
+from custom_nets.config_linter import (
+    BUNDLE_RULES,
+    CONFIG_RULES,
+    drift_rules,
+    lint,
+    metadata_rules,
+    read_bundle,
+    stage_rules,
+)
 from custom_nets.config_linter.allowed_calls import ALLOWED, calls_of
 from custom_nets.config_linter.folder_rules import write_card
 from custom_nets.registry import ROOT, available
 from tests.spoiled_configs import CARD, GONE, SPOILED, SPOILED_STAGES, Spoil, copied, put
 from tests.spoiled_region_configs import SPOILED_REGIONS
 from tests.spoiled_slice_configs import SPOILED_SLICES
+from tests.spoiled_spine_configs import SPOILED_SPINES
 
-_ALL = [*SPOILED, *SPOILED_STAGES, *SPOILED_SLICES, *SPOILED_REGIONS]
+_ALL = [*SPOILED, *SPOILED_STAGES, *SPOILED_SLICES, *SPOILED_REGIONS, *SPOILED_SPINES]
 
 
 @pytest.mark.parametrize("name", available())
@@ -74,6 +83,26 @@ def test_what_may_differ_in_a_bundle_of_regions_is_no_drift(change: Spoil, tmp_p
     bundle = read_bundle(folder)
     rules = ("image_preprocessing_agrees", "postprocessing_agrees", "key_metrics_agree")
     assert [str(found) for one in BUNDLE_RULES if one.__name__ in rules for found in one(bundle)] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("inference", "inferer::inferer::logits", GONE),
+        put("evaluate", "inferer::inferer::tta", True),
+        put("inference", "postprocessing::transforms::1", GONE),  # the report of the order
+        put("pretrain", "graph_mode", "transfer"),
+        put("pretrain", "epochs", 7),
+        put("refine", "computed_logits", GONE),
+        put("refine", "epochs", 7),
+    ],
+)
+def test_what_may_differ_in_a_bundle_of_stages_is_no_drift(change: Spoil, tmp_path: Path) -> None:
+    folder = copied(tmp_path, "spineparsenet")
+    change(folder)
+    bundle = read_bundle(folder)
+    rules = (*stage_rules.BUNDLE_RULES, *drift_rules.BUNDLE_RULES, *metadata_rules.BUNDLE_RULES)
+    assert [str(found) for one in rules for found in one(bundle)] == []
 
 
 def test_every_rule_is_tested_and_says_what_it_wants() -> None:

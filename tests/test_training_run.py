@@ -20,10 +20,7 @@ from tests.bundle_runs import BUNDLES, TINY, Runs, monai
 
 
 def network_of(runs: Runs) -> nn.Module:
-    parser = ConfigParser.load_config_file(runs.config("train"))
-    parser = ConfigParser({**parser, "imports": []})
-    parser.update(TINY[runs.name].options)
-    return parser.get_parsed_content("network_def")
+    return runs.workflow().parser.get_parsed_content("network_def")
 
 
 def weights(path: Path) -> dict[str, Any]:

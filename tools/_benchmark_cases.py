@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from custom_nets.blocks.deformable_convolution import AttentiveDeformableConv3d
 from custom_nets.blocks.slice_attention import RSABlock
 from custom_nets.checkpoints import from_official
+from custom_nets.nets.gcsn import GCSN
+from custom_nets.nets.resunet2d import ResUNet2d
 from custom_nets.nets.rsanet import RSANet
 from custom_nets.nets.s2anet import S2aNet
 from custom_nets.nets.s2ca_net import S2CANet
@@ -25,8 +27,10 @@ from tests.recipe import filled
 from tests.reference import rsanet as plain_rsanet
 from tests.reference import s2anet as plain_s2anet
 from tests.reference import s2ca_net as plain_s2ca_net
+from tests.reference import spineparsenet as plain_spineparsenet
 from tests.reference import zoom_resunet as plain_zoom_resunet
 from tests.s2ca_net_files import official as s2ca_net_file
+from tests.spineparsenet_files import official as spineparsenet_file
 
 Pair = tuple[nn.Module, nn.Module]
 
@@ -242,10 +246,82 @@ def _s2ca_net() -> list[Case]:
     ]
 
 
+class _Graph(nn.Module):
+    """The map that a graph module returns, without the assignment."""
+
+    def __init__(self, graph: nn.Module) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.graph(x)[0]
+
+
+class _PlainGraph(plain_spineparsenet.Plain):
+    """The graph part by its formulas, the adjacency matrix built at every call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return plain_spineparsenet.graph(self.entries(), x, plain_spineparsenet.EDGES)[0]
+
+
+class _Refinement(nn.Module):
+    """All slices through the second stage, some at a time; what stands for coarse logits follows from the image."""
+
+    def __init__(self, network: nn.Module, slices_at_once: int) -> None:
+        super().__init__()
+        self.network = network
+        self.slices_at_once = slices_at_once
+
+    def forward(self, image: Tensor) -> Tensor:
+        batches = zip(image.split(self.slices_at_once), _halves(image).split(self.slices_at_once), strict=True)
+        return torch.cat([self.network(*batch) for batch in batches])
+
+
+def _halves(image: Tensor) -> Tensor:
+    """N x 1 x H x W -> N x 20 x H/2 x W/2."""
+    return nn.functional.avg_pool2d(image, 2) * torch.linspace(-1, 1, 20)[:, None, None]
+
+
+def _spineparsenet_coarse() -> Pair:
+    state = spineparsenet_file("gcsn")
+    ours = GCSN()
+    ours.load_state_dict(from_official("spineparsenet.coarse", state))
+    return ours.eval(), plain_spineparsenet.GCSN(state).eval()
+
+
+def _spineparsenet_graph() -> Pair:
+    ours, plain = _spineparsenet_coarse()
+    entries = {name: value for name, value in plain.state_dict().items() if name.startswith(_GRAPH)}
+    return _Graph(ours.graph).eval(), _PlainGraph(entries).eval()
+
+
+def _spineparsenet_refinement(slices_at_once: int = 4) -> Pair:
+    state = spineparsenet_file("resunet2d")
+    ours = ResUNet2d()
+    ours.load_state_dict(from_official("spineparsenet.fine", state))
+    return _Refinement(ours, slices_at_once).eval(), _Refinement(plain_spineparsenet.ResUNet(state), 1).eval()
+
+
+def _spineparsenet() -> list[Case]:
+    """Both stages at the published sizes, the second one with 18 slices."""
+    return [
+        Case("GCSN", _spineparsenet_coarse, (1, 1, 18, 128, 256), 0.85),
+        Case("graph", _spineparsenet_graph, (1, 128, 18, 32, 64), 0.4, inner=True),
+        Case("refinement", _spineparsenet_refinement, (18, 1, 256, 512), 0.9),
+        Case("GCSN", _spineparsenet_coarse, (1, 1, 18, 128, 256), 1.0, "inference memory"),
+        Case("refinement", _spineparsenet_refinement, (18, 1, 256, 512), 1.0, "inference memory"),
+        Case("GCSN", _spineparsenet_coarse, (1, 1, 18, 64, 128), 1.0, "training-step time"),
+    ]
+
+
+#: Entries of the graph part in published files.
+_GRAPH = ("featuremap_2_graph.", "graph_conv", "graph_2_fea.", "skip_conv.")
+
 #: Bundle -> its cases.
 CASES: dict[str, Callable[[], list[Case]]] = {
     "rsanet": _rsanet,
     "s2anet": _s2anet,
     "s2ca_net": _s2ca_net,
+    "spineparsenet": _spineparsenet,
     "zoom_resunet": _zoom_resunet,
 }

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,8 @@ from typing import Any
 
 from custom_nets.errors import InputError
 from custom_nets.registry import ROOT, bundle
+
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 def run_bundle(name: str, configs: Sequence[str], overrides: Mapping[str, Any], run_id: str = "run") -> None:
@@ -32,6 +36,13 @@ def run_bundle(name: str, configs: Sequence[str], overrides: Mapping[str, Any], 
     for key, value in overrides.items():
         command += [f"--{key}", str(value).replace(" ", "") if isinstance(value, list) else str(value)]
     print(f"\n$ python {shlex.join(command)}", flush=True)
-    ended = subprocess.run([sys.executable, "-W", "ignore", *command], cwd=ROOT, check=False)
+    words = [sys.executable, "-W", "ignore", *command]
+    ended = subprocess.run(words, cwd=ROOT, check=False, preexec_fn=_die_with_parent)
     if ended.returncode:
         raise InputError(f"this run of bundle {name} ended with exit status {ended.returncode}; see above.")
+
+
+def _die_with_parent() -> None:
+    """Let this process be killed when its parent is: else a training would go on beside the one that resumes it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -15,6 +15,7 @@ from custom_nets.registry import ROOT
 from tools._bundle_runs import run_bundle
 from tools._command import run
 from tools.compare import main as compare
+from tools.spine_pipeline import spine_pipeline
 from tools.zoom_in_out import zoom_in_out
 
 
@@ -45,7 +46,8 @@ def demo(
     Args:
         name: of the bundle; its overlay `configs/demo.json` makes the run short.
         directory: where everything goes; default `demo/NAME` in the repository. Data that are there are used again.
-        cases: number of synthetic scans; left out, 8, or 16 for zoom_resunet, s2anet and s2ca_net.
+        cases: number of synthetic scans; left out, 8, 16 for zoom_resunet, s2anet and s2ca_net, or 20 for
+            spineparsenet.
         spacing: their voxel size in mm; left out, the bundle's own.
         seed: of the data and the training.
     """
@@ -94,12 +96,32 @@ def _slices(name: str, data: Path, folder: Path, seed: int) -> Trained:
     return Trained(evaluations, tta=False)
 
 
+def _two_stages(name: str, data: Path, folder: Path, seed: int) -> Trained:
+    """All three trainings, then the first stage once more without the graph, from the same pre-training."""
+    spine_pipeline(str(data), output_dir=str(folder), folds=2, section="testing", overlay="demo", seed=seed)
+    without, model = {"graph_mode": "none"}, folder / "without_graph" / "models"
+    start = {"pretrained": folder / "models" / "pretrain" / "model.pt", "pretrained_share": 1.0}
+    places = {"dataset_dir": data, "ckpt_dir": model, "output_dir": folder / "without_graph" / "training"}
+    run_bundle(name, ["train", "demo"], {**places, **start, **without, "seed": seed}, "training")
+    evaluations = {
+        f"{name}, first stage without the graph": folder / "without_graph" / "evaluation",
+        f"{name}, first stage": folder / "eval" / "evaluation" / "coarse",
+        f"{name}, both stages": folder / "eval" / "evaluation" / "both",
+    }
+    unseen = {"dataset_dir": data, "section": "testing", "checkpoint": model / "model.pt", "stages": "coarse"}
+    run_bundle(name, ["evaluate", "demo"], {**unseen, **without, "output_dir": next(iter(evaluations.values()))})
+    names = "without graph,with graph,refined"
+    compare(*map(str, evaluations.values()), names=names, output_dir=str(folder / "comparison"))
+    return Trained(evaluations)
+
+
 #: Bundles whose demo is more than one training.
 _TRAININGS: dict[str, Callable[[str, Path, Path, int], Trained]] = {
     "s2anet": _slices,
+    "spineparsenet": _two_stages,
     "zoom_resunet": _zoom_in_out,
 }
-_CASES = {"s2anet": 16, "s2ca_net": 16, "zoom_resunet": 16}
+_CASES = {"s2anet": 16, "s2ca_net": 16, "spineparsenet": 20, "zoom_resunet": 16}
 
 
 def _report(name: str, folder: Path, trained: Trained, seconds: float) -> None:

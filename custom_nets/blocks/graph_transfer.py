@@ -6,6 +6,8 @@ Source: Gong et al., "Graphonomy: Universal Human Parsing via Graph Transfer Lea
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +32,8 @@ class GraphTransfer(nn.Module):
         N x C x D x H x W -> the same, and None in place of the assignment that other graphs have.
     """
 
-    adjacency: Tensor
+    if TYPE_CHECKING:  # at run time TorchScript would read it, and does not know the name
+        adjacency: Tensor
 
     def __init__(self, channels: int, graph: LabelGraph, hidden_channels: int = 128) -> None:
         super().__init__()

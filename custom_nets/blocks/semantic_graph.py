@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +45,8 @@ class SemanticGraph(nn.Module):
         N x C x D x H x W -> N x C x D x H x W, and the assignment N x K x D x H x W.
     """
 
-    adjacency: Tensor
+    if TYPE_CHECKING:  # at run time TorchScript would read it, and does not know the name
+        adjacency: Tensor
 
     def __init__(self, channels: int, graph: LabelGraph, hidden_channels: int = 128, convolutions: int = 3) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from custom_nets.config_linter import (
     folder_rules,
     key_rules,
     metadata_rules,
+    stage_rules,
     text_rules,
 )
 from custom_nets.config_linter.reading import BundleFiles, Finding, read_bundle
@@ -21,6 +22,7 @@ BUNDLE_RULES = (
     *metadata_rules.BUNDLE_RULES,
     *key_rules.BUNDLE_RULES,
     *drift_rules.BUNDLE_RULES,
+    *stage_rules.BUNDLE_RULES,
 )
 
 __all__ = ["BUNDLE_RULES", "CONFIG_RULES", "BundleFiles", "Finding", "lint", "read_bundle"]

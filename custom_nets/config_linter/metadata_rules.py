@@ -13,10 +13,15 @@ import jsonschema
 
 from custom_nets.config_linter.component_rules import default_of
 from custom_nets.config_linter.reading import BundleFiles, Config, Finding
+from custom_nets.errors import InputError
+from custom_nets.label_graphs.graph import LabelGraph
+from custom_nets.label_graphs.reading import DEFAULT, read_label_graph
 
 #: The rules of the metadata schema that the bundles name, restated, so that no network is needed.
 SCHEMA = Path(__file__).with_name("metadata_schema_2024.json")
 _SCHEMA_NAME = "meta_schema_20240725.json"
+#: How a configuration writes the number of a label graph's labels.
+_LABELS = "$len(@graph)"
 _PACKAGES = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
@@ -75,6 +80,18 @@ def channels_are_the_networks(bundle: BundleFiles) -> Iterator[Finding]:
                 )
 
 
+def labels_are_the_graphs(bundle: BundleFiles) -> Iterator[Finding]:
+    """Where labels come from a label graph, channel_def names those of the graph for data that name none."""
+    names = _tensor(bundle, "outputs", "pred").get("channel_def", {})
+    for config in bundle.standing_alone():
+        graph = _graph(config)
+        if graph is not None and names != (own := {str(node): name for node, name in graph.node_names().items()}):
+            other = next((node for node in own if names.get(node) != own[node]), "more than the graph")
+            yield config.finding(
+                "label_graph", f"has another label {other} than the metadata's channel_def", "make them the same"
+            )
+
+
 def labels_are_numbered_and_named(bundle: BundleFiles) -> Iterator[Finding]:
     """channel_def numbers the modalities from 0 and gives label 0 the name background; names differ."""
     for side, tensor in (("inputs", "image"), ("outputs", "pred")):
@@ -111,8 +128,22 @@ def _tensor(bundle: BundleFiles, side: str, name: str) -> dict[str, Any]:
 def _channels(config: Config, name: str) -> Any:
     """What the network takes, in_channels of every slice of a window, or gives, out_channels."""
     channels, slices = _network_argument(config, name), _network_argument(config, "num_slices")
+    graph = _graph(config)
+    if name == "out_channels" and graph is not None and channels in (None, _LABELS):
+        return len(graph)
     per_slice = name == "in_channels" and isinstance(channels, int) and isinstance(slices, int)
     return channels * slices if per_slice else channels
+
+
+def _graph(config: Config) -> LabelGraph | None:
+    """The labels where a data set does not tell its own; None of a network whose labels are no graph's."""
+    if "label_graph" not in config.merged:
+        return None
+    name = config.at("label_graph")
+    try:
+        return read_label_graph(DEFAULT if name == "auto" else name)
+    except InputError:
+        return None
 
 
 def _network_argument(config: Config, name: str) -> Any:
@@ -136,6 +167,7 @@ BUNDLE_RULES = (
     version_is_in_the_changelog,
     versions_are_the_tested_ones,
     channels_are_the_networks,
+    labels_are_the_graphs,
     labels_are_numbered_and_named,
     prose_names_the_same_labels,
 )

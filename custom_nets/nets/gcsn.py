@@ -75,13 +75,13 @@ class GCSN(nn.Module):
         self.low4 = ConvolutionNorm(c128, c24)
         self.decoder1a = SeparableConvolutionNorm(c128 + c24, c128, activated=True)
         self.decoder1b = SeparableConvolutionNorm(c128, c128, activated=True)
-        self.graph: nn.Module | None = None
+        self.reasoning: nn.Module | None = None  # "graph" is taken in modules that torch.export makes
         if graph_mode == "semantic":
-            self.graph = SemanticGraph(c128, self.label_graph, c128)
+            self.reasoning = SemanticGraph(c128, self.label_graph, c128)
         elif graph_mode == "transfer":
-            self.graph = GraphTransfer(c128, self.label_graph, c128)
+            self.reasoning = GraphTransfer(c128, self.label_graph, c128)
         elif graph_mode == "global_reasoning":
-            self.graph = GlobalReasoning(c128)
+            self.reasoning = GlobalReasoning(c128)
         self.low2 = ConvolutionNorm(c32, c64)
         self.decoder2a = SeparableConvolutionNorm(c128 + c64, c256, activated=True)
         self.decoder2b = SeparableConvolutionNorm(c256, c256, activated=True)
@@ -105,8 +105,8 @@ class GCSN(nn.Module):
         x = resized_like(self.pyramid(features), low4)
         x = self.decoder1b(self.decoder1a(x, self.low4(low4)))
         assignment: Tensor | None = None
-        if self.graph is not None:
-            x, assignment = self.graph(x)
+        if self.reasoning is not None:
+            x, assignment = self.reasoning(x)
         x = resized_like(x, low2)
         x = self.decoder2b(self.decoder2a(x, self.low2(low2)))
         x = mixed_channels(x, self.classify.weight, self.classify.bias)

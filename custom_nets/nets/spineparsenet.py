@@ -55,6 +55,9 @@ class SpineParseNet(nn.Module):
     spline; the first stage gets empty slices at both ends where there are few; the second one's probabilities are
     brought back to the crop bilinearly. Outside of the crop all scores are 0, so that background, the first, wins.
 
+    The matrices of the spline come from scikit-image: a traced or exported network is of one size, and TorchScript takes
+    the stages, `coarse` and `refinement`, but not the whole.
+
     Args:
         in_channels: modalities.
         graph: labels and which of them touch; see `GCSN`.

@@ -50,14 +50,17 @@ _NAMES = {
     r"\.atrous_convolution\.": ".",
     r"_bn\.": "_norm.",
     r"^semantic\.": "classify.",
-    r"^skip_conv\.0\.": "graph.skip.",
-    r"^featuremap_2_graph\.pre_fea$": "graph.assign",
-    r"^featuremap_2_graph\.weight$": "graph.embed",
-    r"^graph_conv1\.": "graph.convolutions.0.",
-    r"^graph_conv2\.": "graph.convolutions.1.",
-    r"^graph_conv3\.": "graph.convolutions.2.",
-    r"^graph_2_fea\.conv\.": "graph.unpool.",
-    r"^graph_2_fea\.bn\.": "graph.unpool_norm.",
+    r"^skip_conv\.0\.": "reasoning.skip.",
+    r"^featuremap_2_graph\.pre_fea$": "reasoning.assign",
+    r"^featuremap_2_graph\.weight$": "reasoning.embed",
+    r"^graph_conv1\.": "reasoning.convolutions.0.",
+    r"^graph_conv2\.": "reasoning.convolutions.1.",
+    r"^graph_conv3\.": "reasoning.convolutions.2.",
+    r"^graph_2_fea\.conv\.": "reasoning.unpool.",
+    r"^graph_2_fea\.bn\.": "reasoning.unpool_norm.",
+    r"^graph_2_fea\.node_fea_for_res$": "reasoning.voxel_score",
+    r"^graph_2_fea\.node_fea_for_hidden$": "reasoning.node_score",
+    r"^graph_2_fea\.weight$": "reasoning.unpool",
 }
 
 
@@ -92,6 +95,7 @@ def network_options(state_dict: StateDict) -> dict[str, Any]:
     """Constructor arguments that names and shapes tell."""
     first = state_dict.get("xception_features.conv1.weight")
     mode = "semantic" if "featuremap_2_graph.pre_fea" in state_dict else "none"
+    mode = "transfer" if "graph_2_fea.node_fea_for_hidden" in state_dict else mode
     if first is None or first.ndim != 5:
         return {"graph_mode": mode}
     return {"graph_mode": mode, "in_channels": first.shape[1], "width": first.shape[0] / 16}

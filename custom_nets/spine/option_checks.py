@@ -44,6 +44,8 @@ def check_spine_options(options: Mapping[str, Any]) -> None:
             raise InputError(f"{key} is {options[key]!r}: give a number above 0.")
     if "intensity_mean" in options and not _number(options["intensity_mean"]):
         raise InputError(f"intensity_mean is {options['intensity_mean']!r}: give a number; tools.intensity_statistics.")
+    if options.get("batch_size", 2) < 2:
+        raise InputError(f"batch_size is {options['batch_size']}: batch norm over whole volumes needs at least 2.")
     angle = options.get("max_angle", 15)
     if type(angle) is not int or not 0 <= angle <= 180:
         raise InputError(f"max_angle is {angle!r}: give whole degrees from 0 to 180; 15 as published.")

@@ -8,7 +8,7 @@ and the other side of the benchmark.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,6 @@ class Entries:
 
     def __contains__(self, name: str) -> bool:
         return self.prefix + name in self.values
-
-    def __iter__(self) -> Iterator[str]:
-        raise TypeError("entries are read by name")
 
     def convolution(
         self, name: str, x: Tensor, stride: Any = 1, padding: int = 0, dilation: int = 1, groups: int = 1

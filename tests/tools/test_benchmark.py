@@ -130,7 +130,7 @@ def test_both_sides_of_zoom_resunet_are_one_function(checkpointed: bool) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "nothing"}, "choose one of rsanet, s2anet, s2ca_net, zoom_resunet"),
+        ({"name": "nothing"}, "choose one of rsanet, s2anet, s2ca_net, spineparsenet, zoom_resunet"),
         ({"name": "rsanet", "only": "spleen"}, "no case contains it"),
         ({"name": "rsanet", "runs": 0}, "at least 1"),
     ],

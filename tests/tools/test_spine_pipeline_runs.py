@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,29 @@ def test_the_stand_in_of_the_other_tests_has_the_options_of_the_bundle() -> None
         assert set(options_in(dict(memorising_spines.CONFIGS[workflow]))) <= set(real), workflow
     stage = coarse_logits.coarse_stage("data", "datalist.json", ["train"], {"label_graph": "mrspineseg"})
     assert stage.size == (18, 128, 256) and set(stage.preprocessing) == set(coarse_logits.PREPROCESSING)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux' kernel")
+def test_a_run_dies_with_the_tool_that_started_it(tmp_path: Path) -> None:
+    """A killed pipeline leaves no training behind that would write into the folders of the one that resumes it."""
+    bundle_run = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    tool = (
+        "import subprocess, sys; from tools import _bundle_runs; run = subprocess.run; "
+        f"words = [sys.executable, '-c', {bundle_run!r}]; "
+        "_bundle_runs.subprocess.run = lambda _, **options: run(words, **options); "
+        "_bundle_runs.run_bundle('spineparsenet', ['train'], {})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", tool], cwd=ROOT, stdout=subprocess.DEVNULL)
+    wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text() != "")
+    own = Path("/proc", (tmp_path / "pid").read_text())
+    assert own.exists()
+    process.kill()
+    process.wait()
+    wait_for(lambda: not own.exists() or "Z (zombie)" in (own / "status").read_text())
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
