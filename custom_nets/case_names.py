@@ -15,6 +15,9 @@ from monai.utils import ImageMetaKey
 
 from custom_nets.errors import InputError
 
+#: Names of files that tell what is in them and not whose it is.
+_CONTENTS = ("image", "img", "scan", "volume", "mr", "mri", "t1", "t1w", "t2", "t2w", "flair")
+
 
 def case_name(images: str | Path | Sequence[str | Path]) -> str:
     """What the file names of a case's modalities begin with, or their folder's name.
@@ -22,12 +25,13 @@ def case_name(images: str | Path | Sequence[str | Path]) -> str:
     Args:
         images: path of one file, or of one a modality: BraTS20_001/BraTS20_001_t1.nii.gz and ..._flair.nii.gz give
             BraTS20_001, and so do BraTS20_001/t1.nii.gz and BraTS20_001/flair.nii.gz, or t1/BraTS20_001.nii.gz and
-            flair/BraTS20_001.nii.gz.
+            flair/BraTS20_001.nii.gz. A single file that is called after what it holds takes its folder's name too:
+            chu_05/t2.nii.gz gives chu_05.
     """
     paths = [Path(images)] if isinstance(images, str | os.PathLike) else [Path(path) for path in images]
     stems = [path.name.removesuffix(".gz").removesuffix(".nii") for path in paths]
     if len(set(stems)) == 1:
-        return stems[0]
+        return paths[0].absolute().parent.name if len(paths) == 1 and stems[0].lower() in _CONTENTS else stems[0]
     common = os.path.commonprefix(stems)  # noqa: RUF071  letter by letter is what is meant
     separators = [place for place, letter in enumerate(common) if letter in "-_."]
     return common[: separators[-1]] if separators else paths[0].absolute().parent.name

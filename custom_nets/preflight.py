@@ -19,11 +19,13 @@ from custom_nets.datasets.preflight import check_inference, check_training
 from custom_nets.datasets.problems import require_sound
 from custom_nets.datasets.tumour_labels import label_convention, label_values
 from custom_nets.errors import InputError, stops_with_message
+from custom_nets.label_graphs.graph import LabelGraph
 from custom_nets.label_graphs.reading import label_graph_name, label_graph_of
 from custom_nets.option_checks import check_options, require_writable
 from custom_nets.options import MEANINGS, WORKFLOWS
 from custom_nets.registry import bundle
 from custom_nets.running_config import built_network, require_buildable, require_known_keys, running_parser
+from custom_nets.spine.logits_sources import load_coarse, require_stored_logits
 from custom_nets.spine.weights import load_stages
 from custom_nets.training.run_state import read_run, resume_from
 
@@ -65,6 +67,7 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
             **_kind_of_labels(options),
             validated=validated,
         )
+        _check_logits(parser, options, "training", "validation")
         return
     sections = {
         section: load_section(options["dataset_dir"], options["datalist"], section) if cases is None else cases
@@ -110,6 +113,7 @@ def before_segmenting(name: str, options: Mapping[str, Any], section: str, label
         any_order=_reorders(options),
         **_kind_of_labels(options),
     )
+    _check_logits(parser, options, section)
 
 
 def modalities_of(name: str, in_channels: int) -> list[str] | int:
@@ -146,7 +150,7 @@ def labels_of(name: str, options: Mapping[str, Any]) -> list[int]:
 
 def _values_of_graph(options: Mapping[str, Any]) -> list[int]:
     """Every value that a file may have for a label of the data's graph."""
-    graph = label_graph_of(options["dataset_dir"], options["datalist"], options["label_graph"])
+    graph = _graph(options)
     classes = options.get("out_channels", len(graph))
     if classes != len(graph):
         raise InputError(
@@ -154,6 +158,10 @@ def _values_of_graph(options: Mapping[str, Any]) -> list[int]:
             f"{classes}: leave out_channels out, or give the graph of your labels with --label_graph FILE."
         )
     return list(graph.file_names())
+
+
+def _graph(options: Mapping[str, Any]) -> LabelGraph:
+    return label_graph_of(options["dataset_dir"], options["datalist"], options["label_graph"])
 
 
 def _kind_of_labels(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,6 +203,8 @@ def _checked(name: str, workflow: str, parser: ConfigParser | None, options: Map
     if parser is None:
         check_options(options)
         return dict(options)
+    if "label_graph" in options:
+        _graph(options)  # other keys need it, and an error in them is wrapped
     folder = bundle(name).folder
     assert folder is not None
     overlays = [
@@ -223,9 +233,19 @@ def _check_weights(parser: ConfigParser | None, options: Mapping[str, Any]) -> N
             load_weights(network, path, share)
         elif path:
             read_checkpoint(path)
+    if network is not None and parser is not None and options.get("coarse_logits") == "computed":
+        load_coarse(parser.get_parsed_content("computed_logits::network"), options["coarse_checkpoint"])
     last = resume_from(options.get("resume"), options.get("ckpt_dir", "."))
     if last is not None:
         read_run(last, network)
+
+
+def _check_logits(parser: ConfigParser | None, options: Mapping[str, Any], *sections: str) -> None:
+    """Read the stored logits of all cases where a second stage runs on them."""
+    if (options.get("coarse_logits") == "stored" or options.get("stages") == "refine") and parser is not None:
+        place = options["dataset_dir"], options["datalist"]
+        cases = [load_section(*place, section, labelled=False) for section in sections]
+        require_stored_logits(parser.get_parsed_content("stored_logits"), *cases)
 
 
 def _given(parser: ConfigParser | None, id: str) -> list[Case] | None:

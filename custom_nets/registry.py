@@ -14,9 +14,6 @@ from custom_nets.errors import InputError
 #: The repository, or the folder of an exported bundle into which this package was copied.
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Bundles to come: name -> (paper, task). A bundle that lands loses its line here.
-PLANNED: dict[str, tuple[str, str]] = {}
-
 
 @dataclass(frozen=True)
 class Bundle:
@@ -31,7 +28,7 @@ class Bundle:
         modalities: names of the input images, in order. A 2.5D network sees several slices of a modality as channels,
             which metadata calls "MR, slice -1", "MR, slice 0", "MR, slice +1": one modality, MR.
         labels: value of the output label map -> name; 0 is background.
-        folder: of the bundle; None where it is planned.
+        folder: of the bundle.
     """
 
     name: str
@@ -41,41 +38,27 @@ class Bundle:
     version: str
     modalities: tuple[str, ...]
     labels: dict[int, str]
-    folder: Path | None
-
-    @property
-    def planned(self) -> bool:
-        """True where there is nothing to run yet."""
-        return self.folder is None
+    folder: Path
 
 
 @cache
-def bundles() -> dict[str, Bundle]:
-    """Return all bundles by name, planned ones last."""
+def available() -> dict[str, Bundle]:
+    """Return the bundles by name."""
     folders = sorted(path.parents[1] for path in ROOT.glob("bundles/*/configs/metadata.json"))
     if (ROOT / "configs" / "metadata.json").is_file():
         folders.append(ROOT)
-    known = [_read(folder) for folder in folders]
-    planned = [Bundle(name, name, task, paper, "", (), {}, None) for name, (paper, task) in PLANNED.items()]
-    return {entry.name: entry for entry in [*known, *planned]}
-
-
-def available() -> dict[str, Bundle]:
-    """Return the bundles that can be run, by name."""
-    return {name: entry for name, entry in bundles().items() if not entry.planned}
+    return {entry.name: entry for entry in map(_read, folders)}
 
 
 def bundle(name: str) -> Bundle:
     """Return the bundle of that name.
 
     Raises:
-        InputError: for an unknown or a planned one, naming those that can be run.
+        InputError: for an unknown one, naming those that there are.
     """
-    entry = bundles().get(name)
-    if entry is None or entry.planned:
-        state = "unknown" if entry is None else "planned, not there yet"
-        raise InputError(f"bundle '{name}' is {state}: choose one of {', '.join(available())}.")
-    return entry
+    if name not in available():
+        raise InputError(f"bundle '{name}' is unknown: choose one of {', '.join(available())}.")
+    return available()[name]
 
 
 def _read(folder: Path) -> Bundle:

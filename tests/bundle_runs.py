@@ -90,6 +90,8 @@ class Tiny:
         like_evaluation: options of a training that validates as an evaluation does, of which the evaluation takes those
             that it has.
         row: computes a row of an evaluation's table from prediction, reference and spacing.
+        evaluated_alike: whether a training validates on the scans' own grids, as an evaluation does.
+        exported: the workflow whose network can be exported to TorchScript.
         bad_network: an option of the network, a value that it refuses, and what it says.
     """
 
@@ -109,6 +111,8 @@ class Tiny:
     bright_above: float = 1.5
     like_evaluation: Mapping[str, Any] = field(default_factory=dict)
     row: Callable[..., Mapping[str, float]] = lesion_metrics
+    evaluated_alike: bool = True
+    exported: str = "inference"
     bad_network: tuple[str, Any, str] = ("norm", "XX", "norm 'XX'")
 
 
@@ -154,6 +158,8 @@ TINY = {
         bright=lambda image, threshold: image > threshold,
         bright_above=500,
         row=spine_row,
+        evaluated_alike=False,
+        exported="train",
         bad_network=("graph_mode", "XX", "graph_mode is 'XX'"),
     ),
     "zoom_resunet": Tiny(

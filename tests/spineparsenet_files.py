@@ -100,13 +100,15 @@ def parameters(state: StateDict) -> int:
 def small_first_stage(**options: Any) -> GCSN:
     """A network of few channels and six labels in eval mode."""
     torch.manual_seed(0)
-    return _lively(GCSN(**{"graph": mrspineseg(3), "width": 0.125} | options))
+    few: dict[str, Any] = {"graph": mrspineseg(3), "width": 0.125}
+    return _lively(GCSN(**few | options))
 
 
 def small_second_stage(**options: Any) -> ResUNet2d:
     """A network of few channels and six labels in eval mode."""
     torch.manual_seed(0)
-    return _lively(ResUNet2d(**{"coarse_channels": 6, "out_channels": 6, "filters": (4, 6, 8, 8, 8)} | options))
+    few: dict[str, Any] = {"coarse_channels": 6, "out_channels": 6, "filters": (4, 6, 8, 8, 8)}
+    return _lively(ResUNet2d(**few | options))
 
 
 def small(**options: Any) -> SpineParseNet:

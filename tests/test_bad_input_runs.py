@@ -53,9 +53,10 @@ def rewritten(file: Callable[[Runs], Path], change: Callable[[np.ndarray], Any],
 
     def build(runs: Runs) -> None:
         path = file(runs)
-        voxels = np.asarray(nibabel.load(path).dataobj).astype(np.float32)
+        image = nibabel.load(path)
+        voxels = np.asarray(image.dataobj).astype(np.float32)
         changed = change(voxels)
-        write(path, voxels if changed is None else changed, affine)
+        write(path, voxels if changed is None else changed, image.affine if affine is None else affine)
 
     return build
 
@@ -170,12 +171,12 @@ BAD: dict[str, tuple[Change, tuple[str, ...]]] = {
     "file missing": (lambda runs: first_image(runs).unlink(), ("case0", "does not exist", "correct the path")),
     "file truncated": (truncated, ("case0", "truncated", "download it again")),
     "NaN voxels": (rewritten(first_image, nan), ("case0", "1 NaN or infinite voxels", "replace them")),
-    "other shape": (rewritten(label, lambda v: v[:-1]), ("case2_label", "(39, 44, ", "resample it")),
+    "other shape": (rewritten(label, lambda v: v[:, :-1]), ("case2_label", ", 43, ", "resample it")),
     "other affine": (
         rewritten(label, lambda v: None, np.diag([1, 1, 2, 1])),
         ("case2_label", "affine differs", "resample it"),
     ),
-    "unknown label": (rewritten(label, unknown_value), ("case2_label", "77 (2 voxels)", "map ")),
+    "unknown label": (rewritten(label, unknown_value), ("case2_label", "77 (2 voxels)")),
 }
 
 
@@ -204,6 +205,11 @@ def test_refused_before_anything_is_written(spoilt: Runs, kind: str) -> None:
     assert [path.name for path in spoilt.models.iterdir()] == ["model.pt"]
     assert (spoilt.models / "model.pt").read_bytes() == b"the earlier run's"
     assert not spoilt.eval.exists()
+
+
+def test_an_unknown_label_tells_what_to_do(spoilt: Runs) -> None:
+    rewritten(label, unknown_value)(spoilt)
+    assert ("--label_graph FILE" if "label_graph" in spoilt.keys("train") else "map ") in spoilt.refusal()
 
 
 def test_the_network_says_which_of_its_options_is_wrong(spoilt: Runs) -> None:

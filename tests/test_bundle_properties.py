@@ -28,10 +28,10 @@ def configs(name: str, *files: str) -> list[str]:
     return [str(ROOT / "bundles" / name / "configs" / f"{file}.json") for file in files]
 
 
-def network_of(name: str) -> torch.nn.Module:
+def network_of(name: str, workflow: str = "inference") -> torch.nn.Module:
     torch.manual_seed(0)
     parser = ConfigParser()
-    parser.read_config(configs(name, "inference"))
+    parser.read_config(configs(name, workflow))
     parser["patch_size"] = patch_of(name)
     return parser.get_parsed_content("network_def")
 
@@ -45,7 +45,7 @@ def patch_of(name: str) -> list[int]:
 def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A bundle's name and a folder with the smallest phantoms, and weights as they are before training."""
     folder = tmp_path_factory.mktemp(request.param)
-    write_dataset(request.param, folder / "data", cases=3, spacing=6.0)
+    write_dataset(request.param, folder / "data", cases=4, spacing=6.0)
     torch.save(network_of(request.param).state_dict(), folder / "model.pt")
     return request.param, folder
 
@@ -125,18 +125,20 @@ def test_the_network_takes_and_gives_what_the_metadata_say(name: str) -> None:
 
 
 def test_the_network_is_exported_to_torchscript_by_scripting(prepared: tuple[str, Path]) -> None:
+    """Of a network of stages, that does more than a network, the first one."""
     name, folder = prepared
-    (inference,), (metadata,) = configs(name, "inference"), configs(name, "metadata")
-    exported = folder / "model.ts"
+    workflow = TINY[name].exported
+    (config,), (metadata,) = configs(name, workflow), configs(name, "metadata")
+    network, exported = network_of(name, workflow).eval(), folder / "model.ts"
+    torch.save(network.state_dict(), folder / "exported.pt")
     ckpt_export(
         net_id="network_def",
         filepath=str(exported),
-        ckpt_file=str(folder / "model.pt"),
+        ckpt_file=str(folder / "exported.pt"),
         meta_file=metadata,
-        config_file=inference,
+        config_file=config,
         patch_size=patch_of(name),
     )
-    network = network_of(name).eval()
     image_format = ConfigParser.load_config_file(metadata)["network_data_format"]["inputs"]["image"]
     shape = (1, image_format["num_channels"], *patch_of(name))
     volume = torch.rand(shape, generator=torch.Generator().manual_seed(1))

@@ -268,7 +268,7 @@ def test_wrong_command_lines(
 
 
 def test_names_known_are_the_promised_ones() -> None:
-    assert set(OFFICIAL) <= {
+    assert set(OFFICIAL) == {
         "rsanet",
         "zoom_resunet",
         "s2anet",

@@ -16,6 +16,10 @@ from custom_nets.preflight import _patch_of, labels_of, modalities_of
 VOLUMES = {"patch_size": [96, 96, 96], "device": "cpu", "amp": False}
 SLICES = VOLUMES | {"patch_size": [512, 512], "num_slices": 3}
 REGIONS = VOLUMES | {"patch_size": [128, 128, 128], "region_threshold": 0.5}
+#: Of SpineParseNet's first stage, of its second, and of both in an inference.
+SPINES = VOLUMES | {"patch_size": [18, 128, 256], "label_graph": "auto"}
+REFINED = SPINES | {"patch_size": [256, 512], "coarse_size": [18, 128, 256], "coarse_logits": "stored"}
+BOTH_STAGES = SPINES | {"fine_size": [256, 512], "stages": "both"}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,11 @@ REGIONS = VOLUMES | {"patch_size": [128, 128, 128], "region_threshold": 0.5}
         REGIONS | {"min_region_voxels": 0, "min_enhancing_voxels": 0, "suppression": "local", "momentum": 0},
         REGIONS | {"warmup_epochs": 5, "plateau_epochs": 45, "epochs": 51},
         REGIONS | {"warmup_epochs": 0, "plateau_epochs": 0, "all_cases": True, "supervision_weights": [1, 0, 0, 0.5]},
+        SPINES | {"image_interpolation": "spline", "loss_name": "fpfn", "contrast_clip": "none", "max_angle": 0},
+        SPINES | {"patch_size": [1, 1, 7], "crop_share": 1, "slice_spacing": 4.4, "intensity_mean": -3.5, "width": 2},
+        REFINED | {"image_interpolation": "bicubic", "coarse_logits": "computed", "out_of_fold": False},
+        REFINED | {"patch_size": [16, 32], "filters": [1, 2, 3, 4, 5], "slice_spacing": False, "batch_size": 2},
+        BOTH_STAGES | {"windows": "sliding", "stages": "refine", "graph_mode": "transfer", "assd": "pooled"},
         SLICES | {"intensity": "minmax", "windows": "resized"},
         SLICES | {"intensity": "none", "windows": "sliding", "patch_size": [8, 48], "num_slices": 1},
         SLICES | {"plane": "sagittal", "resize_back": "probabilities", "feature_scale": 0.5, "intensity_mean": 0},
@@ -111,6 +120,60 @@ def test_sound_options_pass(options: dict[str, Any]) -> None:
             (REGIONS | {key: 1}, f"{key} is 1: write True or False.")
             for key in ("swapped_axes", "lesion_wise", "reorder_channels")
         ),
+        # of spines
+        (SPINES | {"windows": "foreground"}, "windows is 'foreground': choose one of whole, sliding."),
+        (VOLUMES | {"windows": "resized"}, "windows is 'resized': choose one of centre, sliding, whole."),
+        (SPINES | {"graph_mode": "graph"}, "graph_mode is 'graph': choose one of semantic, none, global_reasoning, tr"),
+        (SPINES | {"loss_name": "dice"}, "loss_name is 'dice': choose one of cross_entropy, pixelwise, fpfn."),
+        (SPINES | {"contrast_clip": True}, "contrast_clip is True: choose one of published, none."),
+        (BOTH_STAGES | {"stages": "fine"}, "stages is 'fine': choose one of both, coarse, refine."),
+        (REFINED | {"coarse_logits": True}, "coarse_logits is True: choose one of stored, computed."),
+        (REFINED | {"out_of_fold": "no"}, "out_of_fold is 'no': write True or False."),
+        (
+            SPINES | {"image_interpolation": "bicubic"},
+            "image_interpolation is 'bicubic': choose one of published, nearest, bilinear, spline.",
+        ),
+        (
+            REFINED | {"image_interpolation": "spline"},
+            "image_interpolation is 'spline': choose one of published, bicubic, bilinear.",
+        ),
+        *(
+            (SPINES | {"patch_size": size}, f"patch_size is {size!r}: give slices, rows and columns, as [18,128,256].")
+            for size in ([128, 256], [18, 128, 256, 1], [0, 128, 256], [18.0, 128, 256], "18", 18)
+        ),
+        *(
+            (REFINED | {"patch_size": size}, f"patch_size is {size!r}: give rows and columns, multiples of 16, as [25")
+            for size in ([18, 128, 256], [256, 500], [0, 512], [256.0, 512], 256)
+        ),
+        (REFINED | {"coarse_size": [128, 256]}, "coarse_size is [128, 256]: give slices, rows and columns, as [18,128"),
+        (BOTH_STAGES | {"fine_size": [8, 16]}, "fine_size is [8, 16]: give rows and columns, multiples of 16, as [256"),
+        *((SPINES | {"crop_share": share}, f"crop_share is {share!r}: ") for share in (0, 1.5, -0.5, "half", True)),
+        *(
+            (SPINES | {"slice_spacing": spacing}, f"slice_spacing is {spacing!r}: give mm, as 4.4, or False for the s")
+            for spacing in (True, 0, -4.4, "4.4", [4.4], None, float("inf"))
+        ),
+        *((SPINES | {"width": width}, f"width is {width!r}: give a number above 0.") for width in (0, -1, "1", True)),
+        (SPINES | {"intensity_std": 0}, "intensity_std is 0: give a number above 0."),
+        *(
+            (SPINES | {"intensity_mean": mean}, f"intensity_mean is {mean!r}: give a number; tools.intensity_statist")
+            for mean in ("466", True, float("nan"))
+        ),
+        *(
+            (SPINES | {"max_angle": angle}, f"max_angle is {angle!r}: give whole degrees from 0 to 180; 15 as publish")
+            for angle in (-1, 181, 15.5, True)
+        ),
+        *(
+            (REFINED | {"filters": filters}, f"filters is {filters!r}: give five whole numbers, as [32,64,128,256,51")
+            for filters in ([32] * 4, [32] * 6, [32, 0, 1, 1, 1], [1.5] * 5, 32)
+        ),
+        (
+            BOTH_STAGES | {"stages": "refine", "tta": True},
+            "tta mirrors volumes, but stored logits are of the volumes as",
+        ),
+        (SPINES | {"batch_size": 1}, "batch_size is 1: batch norm over whole volumes needs at least 2."),
+        (SPINES | {"batch_size": 0}, "batch_size is 0: give a whole number of at least 1."),
+        (SPINES | {"aux_weight": -0.3}, "aux_weight is -0.3: give a number of at least 0."),
+        (SPINES | {"contrast_probability": 2}, "contrast_probability is 2: give a share from 0 to 1."),
         (SLICES | {"keep_largest": 1}, "keep_largest is 1: write True or False."),
         (SLICES | {"count_hallucinated": "no"}, "count_hallucinated is 'no': write True or False."),
     ],
@@ -122,9 +185,10 @@ def test_unfit_options_are_refused(options: dict[str, Any], message: str) -> Non
 
 
 def test_volumes_are_compared_with_a_patch_of_volumes_alone() -> None:
-    """Slices are resized to theirs, or padded."""
+    """Slices, and spines, are resized to theirs, or padded."""
     assert _patch_of(VOLUMES) == [96, 96, 96]
     assert _patch_of(SLICES) is None
+    assert _patch_of(SPINES) is None and _patch_of(REFINED) is None
 
 
 @pytest.fixture
@@ -140,6 +204,7 @@ def table(tmp_path: Path) -> Path:
         ("rsanet", {}, 2),
         ("zoom_resunet", {"out_channels": 2}, 2),
         ("s2anet", {}, 55),
+        ("spineparsenet", {"dataset_dir": "gone", "datalist": "gone.json", "label_graph": "auto"}, 20),
         ("s2anet", {"out_channels": 55, "label_table": None}, 55),
     ],
 )

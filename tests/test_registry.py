@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 
 from custom_nets.errors import InputError
-from custom_nets.registry import PLANNED, ROOT, _read, available, bundle, bundles
+from custom_nets.registry import ROOT, _read, available, bundle
 
 
-def test_every_bundle_is_listed_once_the_planned_ones_last() -> None:
-    states = [entry.planned for entry in bundles().values()]
-    assert states == sorted(states)
-    assert set(bundles()) == set(PLANNED) | set(available())
-    assert not set(PLANNED) & set(available())
+def test_every_bundle_is_listed_by_name() -> None:
+    names = ["rsanet", "s2anet", "s2ca_net", "spineparsenet", "zoom_resunet"]
+    assert list(available()) == names
+    assert all(bundle(name) is entry for name, entry in available().items())
 
 
 @pytest.mark.parametrize("name", available())
@@ -42,6 +41,12 @@ def test_labels_that_leave_values_out() -> None:
     entry = bundle("s2ca_net")
     assert entry.modalities == ("T1", "T2", "T1CE", "FLAIR")
     assert list(entry.labels) == [0, 1, 2, 4] and entry.labels[4] == "enhancing tumour"
+
+
+def test_labels_of_a_spine() -> None:
+    entry = bundle("spineparsenet")
+    assert entry.modalities == ("T2",)
+    assert list(entry.labels) == list(range(20))
 
 
 def test_labels_of_many_structures() -> None:
@@ -81,10 +86,9 @@ def test_slices_of_one_modality_are_one_modality(
     assert _read(tmp_path).modalities == modalities
 
 
-@pytest.mark.parametrize(("name", "state"), [("nonesuch", "unknown"), *((name, "planned") for name in PLANNED)])
-def test_a_bundle_that_is_not_there_is_refused_with_those_that_are(name: str, state: str) -> None:
-    with pytest.raises(InputError, match=rf"'{name}' is {state}.*rsanet"):
-        bundle(name)
+def test_a_bundle_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(InputError, match=r"'nonesuch' is unknown: choose one of rsanet, .*zoom_resunet\."):
+        bundle("nonesuch")
 
 
 @pytest.mark.parametrize("module", ["custom_nets.registry", "custom_nets.options", "custom_nets.marked_text"])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -58,7 +59,9 @@ def test_golden_graph(path: str) -> None:
     assert_close(nodes[3], "graph_conv3", 2e-6)
     assert_close(logits, "graph_logits", 4e-6)  # up to 9 in size
     assert_close(unpooled, "graph_unpooled", 2e-6)
-    found = dict(zip(("nodes", "conv1", "conv2", "conv3", "logits", "unpooled"), [*nodes, logits, unpooled], strict=True))
+    found = dict(
+        zip(("nodes", "conv1", "conv2", "conv3", "logits", "unpooled"), [*nodes, logits, unpooled], strict=True)
+    )
     for key, value in found.items():
         assert_statistics(value, golden[key], 2e-6)
 
@@ -66,7 +69,9 @@ def test_golden_graph(path: str) -> None:
 def test_the_published_adjacency_is_a_buffer_of_no_file() -> None:
     published_ = json.loads((FOLDER / "spineparsenet" / "adjacency.json").read_text(encoding="utf-8"))
     graph = SemanticGraph(4, mrspineseg())
-    torch.testing.assert_close(graph.adjacency.double(), torch.tensor(published_["Ahat"]).double(), atol=1e-7, rtol=0)
+    torch.testing.assert_close(
+        graph.adjacency.double(), torch.tensor(published_["normalised"]).double(), atol=1e-7, rtol=0
+    )
     assert "adjacency" not in graph.state_dict()
     assert dict(graph.named_buffers())["adjacency"] is graph.adjacency, "it moves with the module"
     assert graph.double().adjacency.dtype == torch.float64
@@ -187,18 +192,44 @@ def test_half_precision(mode: str, kind: torch.dtype, tolerance: float) -> None:
             assert relative_l2(network(x).float(), expected) < tolerance
 
 
+@pytest.mark.parametrize("mode", ["global_reasoning", "none"])  # the networks' contract has the others
+def test_other_forms_of_every_mode(mode: str) -> None:
+    network = small_first_stage(graph_mode=mode)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        forms = torch.jit.script(network), torch.jit.trace(network, image((1, 1, 4, 32, 48)))
+        for shape in ((1, 1, 4, 32, 48), (2, 1, 3, 17, 33)):
+            for form in forms:
+                torch.testing.assert_close(form(image(shape)), network(image(shape)), atol=1e-5, rtol=1e-5)
+
+
 # What they refuse
+
+
+def test_a_batch_of_one_is_not_trained_with() -> None:
+    network = small_first_stage().train()
+    with pytest.raises(ValueError, match="a batch of one volume has no statistics of its means: train with 2 volumes"):
+        network(image((1, 1, 4, 32, 48)))
+    network.pyramid.pooled.norm.eval()
+    assert network(image((1, 1, 4, 32, 48)))[0].isfinite().all()
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GCSN(graph_mode="gcn"), "graph_mode is 'gcn': choose one of semantic, global_reasoning, transfer, none"),
+        (
+            lambda: GCSN(graph_mode="gcn"),
+            "graph_mode is 'gcn': choose one of semantic, global_reasoning, transfer, none",
+        ),
         (lambda: GCSN(width=0), "width 0, in_channels 1: give a width above 0"),
         (lambda: GCSN(width=float("nan")), "width nan"),
         (lambda: GCSN(in_channels=0), "in_channels 0: give a width above 0 and a channel at least"),
         (lambda: GCSN(graph={"labels": []}), "graph: give "),
-        (lambda: GCSN(graph={"labels": [{"value": 0, "name": "b"}], "edges": []}), "graph: 1 labels: give the background"),
+        (
+            lambda: GCSN(graph={"labels": [{"value": 0, "name": "b"}], "edges": []}),
+            "graph: 1 labels: give the background",
+        ),
     ],
 )
 def test_unfit_options_are_refused(make: Callable[[], Any], message: str) -> None:

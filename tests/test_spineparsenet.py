@@ -63,7 +63,9 @@ def assert_statistics(found: Tensor, expected: dict[str, Any], tolerance: float 
     scale = expected["l2"] / numbers.numel() ** 0.5
     measured = (numbers.mean(), numbers.std(correction=0), numbers.min(), numbers.max())
     for value, key in zip(measured, ("mean", "std", "min", "max"), strict=True):
-        assert value.item() == pytest.approx(expected[key], abs=(1 if key in ("mean", "std") else 10) * tolerance * scale)
+        assert value.item() == pytest.approx(
+            expected[key], abs=(1 if key in ("mean", "std") else 10) * tolerance * scale
+        )
 
 
 def gradients(network: nn.Module, names: dict[str, str], keys: Any) -> dict[str, float]:
@@ -277,7 +279,7 @@ def test_golden_second_stage_without_coarse_logits() -> None:
         (lambda: GCSN().pyramid.pooled, 131_328),
         (lambda: nn.ModuleList([GCSN().decoder1a, GCSN().decoder1b]), 44_472),
         (lambda: nn.ModuleList([GCSN().decoder2a, GCSN().decoder2b]), 128_704),
-        (lambda: GCSN().graph, 101_248),
+        (lambda: GCSN().reasoning, 101_248),
         (lambda: GCSN().classify, 5_140),
         (lambda: ResUNet2d(), 11_784_852),
         (lambda: ResUNet2d(coarse_channels=0), 11_779_092),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -158,7 +158,7 @@ def test_without_data_nothing_is_written(
     file = f"configs/{workflow}.json" if inside else f"bundles/{trained.name}/configs/{workflow}.json"
     options = dict(TINY[trained.name].options)
     if workflow != "train":
-        options["checkpoint"] = str(trained.models / "model.pt")
+        options |= {"checkpoint": str(trained.models / "model.pt"), **TINY[trained.name].segmenting}
     with pytest.raises(SystemExit) as caught:
         ConfigWorkflow(file, logging_file=False, **options).initialize()
     where = f"../../data/{trained.name}" if inside else f"data/{trained.name}"

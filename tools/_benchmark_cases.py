@@ -282,7 +282,7 @@ def _halves(image: Tensor) -> Tensor:
     return nn.functional.avg_pool2d(image, 2) * torch.linspace(-1, 1, 20)[:, None, None]
 
 
-def _spineparsenet_coarse() -> Pair:
+def _spineparsenet_coarse() -> tuple[GCSN, plain_spineparsenet.GCSN]:
     state = spineparsenet_file("gcsn")
     ours = GCSN()
     ours.load_state_dict(from_official("spineparsenet.coarse", state))
@@ -292,7 +292,8 @@ def _spineparsenet_coarse() -> Pair:
 def _spineparsenet_graph() -> Pair:
     ours, plain = _spineparsenet_coarse()
     entries = {name: value for name, value in plain.state_dict().items() if name.startswith(_GRAPH)}
-    return _Graph(ours.graph).eval(), _PlainGraph(entries).eval()
+    assert ours.reasoning is not None
+    return _Graph(ours.reasoning).eval(), _PlainGraph(entries).eval()
 
 
 def _spineparsenet_refinement(slices_at_once: int = 4) -> Pair:

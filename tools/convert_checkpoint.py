@@ -66,7 +66,7 @@ def _check(name: str, state_dict: dict[str, Any], source: Path, options: dict[st
     A refusal names the options that the file tells otherwise.
     """
     bundle = available().get(name)
-    if bundle is None or bundle.folder is None:
+    if bundle is None:
         return "it loads with strict=True"
     from monai.bundle import ConfigParser
 

@@ -29,9 +29,9 @@ def main(
         directory: where to write, such as data/rsanet.
         cases: number of cases, at least 3: a quarter for testing, an eighth for validation, the rest for training.
         seed: another seed gives other patients; the same seed gives the same bytes.
-        spacing: voxel size in mm, 1 to 6; left out, the domain's own (rsanet: 1.5, zoom_resunet and s2ca_net: 2,
-            s2anet: 4 within slices of twice that thickness). spineparsenet: thickness of the sagittal slices, 4.4, in
-            which voxels are 3.7 times finer.
+        spacing: voxel size in mm, 1 to 6; left out, the domain's own (1.5 for rsanet, 2 for zoom_resunet and
+            s2ca_net, 4 within slices of twice that thickness for s2anet); for spineparsenet the thickness of the
+            sagittal slices, 4.4, in which voxels are 3.7 times finer.
         shape: number of voxels x,y,z; left out, as few as hold the body. Files of spineparsenet store them in any
             order, as scanners do.
         overwrite: replace another data set's datalist.json in that folder.

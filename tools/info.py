@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from json import dumps
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from custom_nets.errors import InputError
 from custom_nets.files import write_text
 from custom_nets.marked_text import markdown_table, marked, with_marked
 from custom_nets.options import option_rows
-from custom_nets.registry import ROOT, Bundle, available, bundle, bundles
+from custom_nets.registry import ROOT, Bundle, available, bundle
 from tools._command import run
 
 #: Markers in the repository's README between which the table of bundles stands.
@@ -45,7 +45,7 @@ def main(name: str | None = None, *, json: bool = False, readme: bool = False, w
         print(f"wrote {write_readme()}" if write else readme_table())
         return
     if name is None:
-        print(_as_json([describe(entry) for entry in bundles().values()]) if json else _listing())
+        print(_as_json([describe(entry) for entry in available().values()]) if json else _listing())
     else:
         content = details(bundle(str(name)))
         print(_as_json(content) if json else _page(content))
@@ -55,8 +55,7 @@ def describe(entry: Bundle) -> dict[str, Any]:
     """Return what the registry knows of a bundle, as JSON has it."""
     return {
         "name": entry.name,
-        "state": "planned" if entry.planned else "available",
-        "version": entry.version or None,
+        "version": entry.version,
         "title": entry.title,
         "task": entry.task,
         "modalities": list(entry.modalities),
@@ -67,12 +66,15 @@ def describe(entry: Bundle) -> dict[str, Any]:
 
 def details(entry: Bundle) -> dict[str, Any]:
     """Return `describe` with a bundle's commands (from the repository's root), paths and options."""
-    folder = entry.folder or ROOT
+    folder = entry.folder
     configs = folder / "configs"
     commands = {
         what: f"{start} {_files(configs, names)}"
         for what, (start, names) in _COMMANDS.items()
         if all((configs / f"{name}.json").is_file() for name in names)
+    }
+    commands |= {
+        f"train, stage {name}": f"{_COMMANDS['train'][0]} {_files(configs, (name,))}" for name in _stages(configs)
     }
     paths = {
         "folder": _shown(folder),
@@ -85,13 +87,18 @@ def details(entry: Bundle) -> dict[str, Any]:
     return {**describe(entry), "commands": commands, "paths": paths, "options": options}
 
 
+def _stages(configs: Path) -> list[str]:
+    """Further stages of training whose configurations stand alone."""
+    contents = {path.stem: loads(path.read_text(encoding="utf-8")) for path in sorted(configs.glob("*.json"))}
+    return [name for name, keys in contents.items() if name != "train" and {"bundle_root", "ckpt_dir"} <= set(keys)]
+
+
 def readme_table() -> str:
     """Return the table of all bundles, in Markdown."""
     rows = []
-    for entry in bundles().values():
-        link = entry.name if entry.planned else f"[{entry.name}]({_shown(entry.folder or ROOT)})"
-        labels = _labels(entry) or "planned"
-        rows.append((link, entry.task, ", ".join(entry.modalities), labels, _cited(entry.paper), entry.version))
+    for entry in available().values():
+        link, modalities = f"[{entry.name}]({_shown(entry.folder)})", ", ".join(entry.modalities)
+        rows.append((link, entry.task, modalities, _labels(entry), _cited(entry.paper), entry.version))
     return markdown_table(("Bundle", "Task", "Modalities", "Labels", "Paper", "Version"), rows)
 
 
@@ -120,11 +127,9 @@ def _as_json(content: Any) -> str:
 
 def _listing() -> str:
     lines = []
-    for entry in bundles().values():
-        state = f"version {entry.version}" if not entry.planned else "planned"
-        lines.append(f"{entry.name} ({state}): {entry.task}")
-        if not entry.planned:
-            lines.append(f"    from {', '.join(entry.modalities)}; to {_labels(entry)}")
+    for entry in available().values():
+        lines.append(f"{entry.name} (version {entry.version}): {entry.task}")
+        lines.append(f"    from {', '.join(entry.modalities)}; to {_labels(entry)}")
         lines.append(f"    {entry.paper}")
     example = next(iter(available()), "NAME")
     return "\n".join([*lines, "", f"How to use one: python -m tools.info {example}"])

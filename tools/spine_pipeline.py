@@ -55,8 +55,8 @@ def spine_pipeline(
             is there, is laid over the refinement instead.
         cross_validate: the paper's protocol, with this many folds (True: 5) of all labelled cases: each fold in turn is
             only tested on, everything above happens within the others, below OUTPUT_DIR/cross_validation/.
-        options: any option of the bundle's pretrain.json, train.json, refine.json and evaluate.json, for all of them
-            (graph_mode: not for the pre-training); for one stage with its name before it, as --refine_epochs 20.
+        options: any option of the bundle's pretrain.json, train.json, refine.json and evaluate.json, for all of them,
+            but graph_mode not for the pre-training; for one stage with its name before it, as --refine_epochs 20.
     """
     folder = bundle(NAME).folder
     assert folder is not None

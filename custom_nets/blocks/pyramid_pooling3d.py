@@ -20,7 +20,10 @@ class AtrousPyramidPooling(nn.Module):
         rates: dilations.
 
     Shape:
-        N x C x D x H x W -> N x C' x D x H x W.
+        N x C x D x H x W -> N x C' x D x H x W; N of 2 at least in train mode.
+
+    Raises:
+        ValueError: when called in train mode with a batch of one.
     """
 
     def __init__(self, in_channels: int, out_channels: int, rates: tuple[int, ...] = (6, 12, 18)) -> None:
@@ -34,6 +37,8 @@ class AtrousPyramidPooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the module."""
+        if self.pooled.norm.training and x.shape[0] == 1:
+            raise ValueError("a batch of one volume has no statistics of its means: train with 2 volumes at least.")
         branches = [self.pointwise(x)]
         for branch in self.dilated:
             branches.append(branch(x))

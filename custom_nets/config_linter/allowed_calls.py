@@ -30,7 +30,6 @@ ALLOWED = {
     "custom_nets.preflight.before_segmenting": "check options, checkpoint and data before evaluation or inference",
     "custom_nets.preflight.before_training": "check options and data before training",
     "custom_nets.spine.batches.drops_last": "whether an epoch's last batch, not full, is left out",
-    "custom_nets.spine.logits_sources.require_stored_logits": "check the stored logits before training",
     "custom_nets.spine.weights.load_stages": "read the checkpoints of both stages (tensors only, no code)",
     "custom_nets.spine.weights.pretrained_if_there": "start from the pre-training's model where there is one",
     "custom_nets.training.optimisation.parameter_groups": "weights with and without weight decay",

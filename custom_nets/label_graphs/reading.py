@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from custom_nets.datasets.datalist import datalist_path, read_header
 from custom_nets.errors import InputError
@@ -32,6 +34,17 @@ def read_label_graph(name: str | Path) -> LabelGraph:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: is no JSON file ({error}); write it with `python -m tools.label_graph`.") from error
     return graph_from(content, str(path))
+
+
+def any_label_graph(graph: LabelGraph | Mapping[str, Any] | str | Path | None, source: str = "graph") -> LabelGraph:
+    """Return a graph however it is given: itself, its description, its name or file, or None for the published one.
+
+    Raises:
+        InputError: as :func:`read_label_graph` and :func:`~custom_nets.label_graphs.graph.graph_from`.
+    """
+    if graph is None:
+        graph = DEFAULT
+    return read_label_graph(graph) if isinstance(graph, str | Path) else graph_from(graph, source)
 
 
 def label_graph_of(

@@ -22,8 +22,8 @@ from custom_nets.blocks.resize_in_plane import resized_like
 from custom_nets.blocks.semantic_graph import SemanticGraph
 from custom_nets.blocks.separable_norm3d import ConvolutionNorm, SeparableConvolutionNorm
 from custom_nets.blocks.xception3d import XceptionEncoder, scaled
-from custom_nets.label_graphs.chains import mrspineseg
-from custom_nets.label_graphs.graph import LabelGraph, graph_from
+from custom_nets.label_graphs.graph import LabelGraph
+from custom_nets.label_graphs.reading import any_label_graph
 
 #: What stands between the decoder's halves: the paper's graph, the ablation's two others, nothing for pre-training.
 GRAPH_MODES = ("semantic", "global_reasoning", "transfer", "none")
@@ -37,8 +37,9 @@ class GCSN(nn.Module):
 
     Args:
         in_channels: modalities.
-        graph: labels and which of them touch, a `LabelGraph` or its description (see
-            :func:`~custom_nets.label_graphs.graph.graph_from`); None takes MRSpineSeg's, as published.
+        graph: labels and which of them touch: a `LabelGraph`, its description (see
+            :func:`~custom_nets.label_graphs.graph.graph_from`), its name or JSON file; None is MRSpineSeg's, the
+            published one.
         graph_mode: "semantic", the paper's; "none", the network for pre-training, whose parameters all occur in the
             first one's too; of the ablation "global_reasoning" (GloRe) and "transfer" (Graphonomy's, which as published
             adds the same at every voxel).
@@ -57,7 +58,7 @@ class GCSN(nn.Module):
         self,
         *,
         in_channels: int = 1,
-        graph: LabelGraph | Mapping[str, Any] | None = None,
+        graph: LabelGraph | Mapping[str, Any] | str | None = None,
         graph_mode: str = "semantic",
         width: float = 1.0,
     ) -> None:
@@ -66,7 +67,7 @@ class GCSN(nn.Module):
             raise ValueError(f"graph_mode is {graph_mode!r}: choose one of {', '.join(GRAPH_MODES)}.")
         if not width > 0 or in_channels < 1:
             raise ValueError(f"width {width}, in_channels {in_channels}: give a width above 0 and a channel at least.")
-        self.label_graph = mrspineseg() if graph is None else graph_from(graph, "graph")
+        self.label_graph = any_label_graph(graph)
         self.in_channels = in_channels
         labels = len(self.label_graph)
         c24, c32, c64, c128, c256, c1024 = scaled((24, 32, 64, 128, 256, 1024), width)

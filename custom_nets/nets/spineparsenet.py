@@ -55,8 +55,8 @@ class SpineParseNet(nn.Module):
     spline; the first stage gets empty slices at both ends where there are few; the second one's probabilities are
     brought back to the crop bilinearly. Outside of the crop all scores are 0, so that background, the first, wins.
 
-    The matrices of the spline come from scikit-image: a traced or exported network is of one size, and TorchScript takes
-    the stages, `coarse` and `refinement`, but not the whole.
+    The matrices of the spline come from scikit-image: a traced or exported network is of one size, and TorchScript
+    takes the stages, `coarse` and `refinement`, but not the whole.
 
     Args:
         in_channels: modalities.
@@ -89,7 +89,7 @@ class SpineParseNet(nn.Module):
         self,
         *,
         in_channels: int = 1,
-        graph: LabelGraph | Mapping[str, Any] | None = None,
+        graph: LabelGraph | Mapping[str, Any] | str | None = None,
         graph_mode: str = "semantic",
         width: float = 1.0,
         filters: Sequence[int] = (32, 64, 128, 256, 512),
@@ -115,6 +115,8 @@ class SpineParseNet(nn.Module):
             self.refinement = ResUNet2d(
                 in_channels=in_channels, coarse_channels=coarse_channels, out_channels=self.labels, filters=filters
             )
+            if any(length % self.refinement.multiple for length in fine_size):
+                raise ValueError(f"fine_size is {list(fine_size)}: give multiples of {self.refinement.multiple}.")
         self.in_channels = in_channels
         self.coarse_size = [int(length) for length in coarse_size]
         self.fine_size = [int(length) for length in fine_size]

@@ -20,5 +20,5 @@ def drops_last(items: int, batch_size: int) -> bool:
     if batch_size < 2:
         raise InputError(f"batch_size is {batch_size}: batch norm over whole volumes needs at least 2.")
     if items < 2:
-        raise InputError(f"there is {items} case to train on in a process: batch norm over whole volumes needs at least 2.")
+        raise InputError(f"a process has {items} case to train on: batch norm over whole volumes needs at least 2.")
     return items > batch_size

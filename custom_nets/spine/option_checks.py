@@ -28,13 +28,26 @@ def check_spine_options(options: Mapping[str, Any]) -> None:
         raise InputError(
             f"image_interpolation is {options['image_interpolation']!r}: choose one of {', '.join(turns)}."
         )
+    _check_sizes(options, refinement)
+    _check_numbers(options)
+    if not _number(options.get("crop_share", 0.5)):
+        raise InputError(f"crop_share is {options['crop_share']!r}: give a share of the rows above 0, up to 1.")
+    central_rows(1, options.get("crop_share", 0.5))
+    filters = options.get("filters", [32, 64, 128, 256, 512])
+    if not isinstance(filters, Sequence) or len(filters) != 5 or not all(type(n) is int and n > 0 for n in filters):
+        raise InputError(f"filters is {filters!r}: give five whole numbers, as [32,64,128,256,512].")
+
+
+def _check_sizes(options: Mapping[str, Any], refinement: bool) -> None:
     for key in ("coarse_size", *(() if refinement else ("patch_size",))):
         if not _whole(options.get(key, (18, 128, 256)), 3, 1):
             raise InputError(f"{key} is {options[key]!r}: give slices, rows and columns, as [18,128,256].")
     for key in ("fine_size", *(("patch_size",) if refinement else ())):
         if not _whole(options.get(key, (256, 512)), 2, 16):
             raise InputError(f"{key} is {options[key]!r}: give rows and columns, multiples of 16, as [256,512].")
-    central_rows(1, options.get("crop_share", 0.5))
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
     if options.get("slice_spacing", False) is not False and not _positive(options["slice_spacing"]):
         raise InputError(
             f"slice_spacing is {options['slice_spacing']!r}: give mm, as 4.4, or False for the scans' own."
@@ -46,12 +59,11 @@ def check_spine_options(options: Mapping[str, Any]) -> None:
         raise InputError(f"intensity_mean is {options['intensity_mean']!r}: give a number; tools.intensity_statistics.")
     if options.get("batch_size", 2) < 2:
         raise InputError(f"batch_size is {options['batch_size']}: batch norm over whole volumes needs at least 2.")
+    if options.get("stages") == "refine" and options.get("tta"):
+        raise InputError("tta mirrors volumes, but stored logits are of the volumes as they are: give --tta False.")
     angle = options.get("max_angle", 15)
     if type(angle) is not int or not 0 <= angle <= 180:
         raise InputError(f"max_angle is {angle!r}: give whole degrees from 0 to 180; 15 as published.")
-    filters = options.get("filters", [32, 64, 128, 256, 512])
-    if not isinstance(filters, Sequence) or len(filters) != 5 or not all(type(n) is int and n > 0 for n in filters):
-        raise InputError(f"filters is {filters!r}: give five whole numbers, as [32,64,128,256,512].")
 
 
 def _whole(value: Any, count: int, multiple: int) -> bool:

@@ -36,6 +36,9 @@ class Entries:
     def __getitem__(self, name: str) -> Tensor:
         return self.values[self.prefix + name]
 
+    def get(self, name: str) -> Tensor | None:
+        return self.values.get(self.prefix + name)
+
     def __contains__(self, name: str) -> bool:
         return self.prefix + name in self.values
 
@@ -44,8 +47,7 @@ class Entries:
     ) -> Tensor:
         """In 2D or 3D, as the weight is."""
         weight = self[f"{name}.weight"]
-        bias = self[f"{name}.bias"] if f"{name}.bias" in self else None
-        return CONVOLUTIONS[weight.ndim](x, weight, bias, stride, padding, dilation, groups)
+        return CONVOLUTIONS[weight.ndim](x, weight, self.get(f"{name}.bias"), stride, padding, dilation, groups)
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         p = self.part(name)

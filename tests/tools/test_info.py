@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from custom_nets.registry import ROOT, available, bundle, bundles
+from custom_nets.registry import ROOT, available, bundle
 from tools import info
 from tools._command import run
 
@@ -19,16 +19,15 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_the_listing_names_every_bundle(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys)
-    assert all(f"\n{entry.name} (" in f"\n{text}" and entry.task in text for entry in bundles().values())
-    assert text.count("(planned)") == len(bundles()) - len(available())
+    assert all(f"\n{entry.name} (" in f"\n{text}" and entry.task in text for entry in available().values())
+    assert text.count("(version ") == len(available())
 
 
 def test_the_listing_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     entries = {entry["name"]: entry for entry in json.loads(shown(capsys, "--json"))}
-    assert list(entries) == list(bundles())
+    assert list(entries) == list(available())
     assert entries["rsanet"]["labels"] == {"0": "background", "1": "lesion"}
-    assert entries["rsanet"]["state"] == "available"
-    assert entries["spineparsenet"]["state"] == "planned" and entries["spineparsenet"]["version"] is None
+    assert entries["spineparsenet"]["version"] == bundle("spineparsenet").version
 
 
 @pytest.mark.parametrize("name", available())
@@ -56,7 +55,7 @@ def test_every_option_comes_with_default_and_meaning(name: str, capsys: pytest.C
 
 def test_the_table_has_a_row_for_each_bundle() -> None:
     rows = info.readme_table().splitlines()
-    assert len(rows) == 2 + len(bundles())
+    assert len(rows) == 2 + len(available())
     assert {row.count("|") for row in rows} == {7}
     assert "[rsanet](bundles/rsanet) |" in rows[2] and "| T1, T2, FLAIR | lesion |" in rows[2]
     assert "[Zhang et al. 2019](https://doi.org/10.1007/978-3-030-32248-9_46)" in rows[2]
@@ -79,7 +78,6 @@ def test_the_readme_is_written_between_its_markers(
     ("arguments", "message"),
     [
         (["nonesuch"], "bundle 'nonesuch' is unknown"),
-        (["spineparsenet"], "bundle 'spineparsenet' is planned"),
         (["--write"], "readme goes with write alone"),
         (["rsanet", "--readme"], "readme goes with write alone"),
         (["--readme", "--write"], "add the lines <!-- bundles -->"),
