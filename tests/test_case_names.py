@@ -37,7 +37,7 @@ def files(pattern: str, *modalities: str) -> list[str]:
         ("imagesTs/BRATS_485.nii.gz", "BRATS_485"),
         (["imagesTs/BRATS_485.nii.gz"], "BRATS_485"),
         (Path("imagesTs/scan.v2.nii"), "scan.v2"),
-        ("patient/t1.nii.gz", "t1"),
+        ("patient/t1.nii.gz", "patient"),
     ],
     ids=str,
 )
@@ -54,13 +54,14 @@ def test_paths_of_any_kind(kind: type) -> None:
 def test_two_cases_of_one_name_are_refused() -> None:
     cases = [{"image": files(f"{case}/{case}_{{}}.nii.gz", "t1", "t2")} for case in ("a_1", "a_2", "b")]
     require_distinct_names(cases)
+    require_distinct_names([{"image": "a/scan.nii"}, {"image": "b/scan.nii"}])
     require_distinct_names([{"image": "a.nii"}, {"image": ["b.nii"]}])
     with pytest.raises(InputError) as caught:
         require_distinct_names([*cases, {"image": files("old/a_2_{}.nii", "t1", "t2")}])
     for fragment in ("two cases are called 'a_2': a_2/a_2_t1.nii.gz and old/a_2_t1.nii", "--output_names image"):
         assert fragment in str(caught.value)
-    with pytest.raises(InputError, match=r"called 'scan': a/scan\.nii and b/scan\.nii"):
-        require_distinct_names([{"image": "a/scan.nii"}, {"image": "b/scan.nii"}])
+    with pytest.raises(InputError, match=r"called 'p1': a/p1\.nii and b/p1\.nii"):
+        require_distinct_names([{"image": "a/p1.nii"}, {"image": "b/p1.nii"}])
 
 
 def test_the_name_is_kept_beside_the_image() -> None:
