@@ -33,7 +33,7 @@ _BEGINNINGS = (b"PK", b"\x80\x02")
 _NUMBERS: list[Any] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
-    np.float64(0).__reduce__()[0],
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
 
 

@@ -24,7 +24,7 @@ MEANINGS = {
     "seed": "same seed, same run",
     "resume": "true for the newest last.pt, or a file to go on from",
     "pretrained": "a checkpoint to start from, such as a converted one",
-    "refinement_checkpoint": "weights of the second stage, where checkpoint holds the first alone",
+    "refinement_checkpoint": "weights of the second stage; null for checkpoint's, else for refine/model.pt beside it",
     "coarse_checkpoint": "weights of the first stage, for coarse_logits computed",
     "coarse_logits": "of the first stage: stored (in logits_dir), or computed before the training and kept in memory",
     "logits_dir": "folder of stored logits, see tools.coarse_logits",

@@ -170,6 +170,10 @@ def test_sound_options_pass(options: dict[str, Any]) -> None:
             BOTH_STAGES | {"stages": "refine", "tta": True},
             "tta mirrors volumes, but stored logits are of the volumes as",
         ),
+        (
+            BOTH_STAGES | {"graph_mode": "global_reasoning", "amp": True, "amp_dtype": "float16"},
+            "graph_mode global_reasoning sums over all voxels, too much for float16: --amp_dtype bfloat16",
+        ),
         (SPINES | {"batch_size": 1}, "batch_size is 1: batch norm over whole volumes needs at least 2."),
         (SPINES | {"batch_size": 0}, "batch_size is 0: give a whole number of at least 1."),
         (SPINES | {"aux_weight": -0.3}, "aux_weight is -0.3: give a number of at least 0."),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,19 @@ def test_files_are_read_without_running_what_they_hold(score: Any, prefix: str, 
     found, expected = from_official(FINE, content), from_official(FINE, state)
     assert found.keys() == expected.keys() == from_official(FINE, unwrap(content)).keys()
     assert all(torch.equal(value, expected[key]) for key, value in found.items())
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_numbers_of_either_numpy_are_read(core: str, tmp_path: Path) -> None:
+    """The authors' files are from the time of NumPy 1, whose numbers have another address."""
+    file = saved({"weight": torch.zeros(2)}, tmp_path)
+    with zipfile.ZipFile(file) as written, zipfile.ZipFile(tmp_path / "other.pytorch", "w") as other:
+        for member in written.infolist():
+            content = written.read(member)
+            if member.filename.endswith("data.pkl"):
+                content = re.sub(rb"numpy\._?core\.", f"numpy.{core}.".encode(), content)
+            other.writestr(member.filename, content)
+    assert read_checkpoint(tmp_path / "other.pytorch")["best_eval_score"] == pytest.approx(0.87)
 
 
 def test_other_objects_in_a_file_are_refused(tmp_path: Path) -> None:

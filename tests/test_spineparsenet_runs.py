@@ -18,6 +18,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from custom_nets.checkpoints import read_checkpoint, save_weights
 from custom_nets.label_graphs.reading import read_label_graph
 from custom_nets.spine.weights import join_stages
 from custom_nets.training.reproducible import SeedEpoch
@@ -344,6 +345,25 @@ def test_mirrored_and_cleaned(spines: Runs, own: Runs, options: dict[str, Any]) 
         assert not found[1][changed].any(), "what is taken away becomes background"
 
 
+def opposite_weights(path: Path, spines: Runs) -> Path:
+    """Write weights of the second stage that prefer what the trained ones do not."""
+    trained = read_checkpoint(spines.models / "refine" / "model.pt")
+    save_weights({name: -value if "classify" in name else value for name, value in trained.items()}, path)
+    return path
+
+
+def test_the_second_stage_alone_may_lie_in_a_file_of_both(spines: Runs, own: Runs) -> None:
+    both = own.folder / "both.pt"
+    join_stages(spines.models / "train" / "model.pt", spines.models / "refine" / "model.pt", both)
+    given = {"stages": "refine", "logits_dir": stored(spines, own.folder / "logits", "testing")}
+    expected = segmented(own, spines, "own", **given)
+    found = segmented(own, spines, "none", **given, checkpoint=str(both), refinement_checkpoint=None)
+    np.testing.assert_array_equal(found.dataobj, expected.dataobj)
+    other = opposite_weights(own.folder / "opposite.pt", spines)
+    found = segmented(own, spines, "other", **given, checkpoint=str(both), refinement_checkpoint=str(other))
+    assert (np.asarray(found.dataobj) != np.asarray(expected.dataobj)).any(), "what is named wins over the file of both"
+
+
 def test_the_second_stage_alone_on_stored_logits_is_both(spines: Runs, own: Runs) -> None:
     """But for the half precision in which they are stored."""
     folder = stored(spines, own.folder / "logits", "testing")
@@ -361,8 +381,8 @@ def test_the_second_stage_alone_on_stored_logits_is_both(spines: Runs, own: Runs
 @pytest.mark.parametrize(
     ("changes", "fragments"),
     [
-        ({"refinement_checkpoint": "gone.pt"}, ("holds the first stage alone", "refine.json", "--stages coarse")),
-        ({"refinement_checkpoint": None}, ("refinement", "")),
+        ({"refinement_checkpoint": "gone.pt"}, ("gone.pt: no such checkpoint file",)),
+        ({"refinement_checkpoint": None}, ("holds the first stage alone", "refine.json", "--stages coarse")),
         ({"stages": "fine"}, ("stages is 'fine'", "both, coarse, refine")),
         ({"fine_size": [60, 64]}, ("fine_size is [60, 64]", "multiples of 16")),
         ({"filters": [4, 8]}, ("filters is [4, 8]", "five")),

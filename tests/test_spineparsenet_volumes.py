@@ -176,6 +176,18 @@ def test_intensities_are_normalised_behind_the_resize() -> None:
     assert relative_l2(inferred(small(intensity_mean=0.0), x - 466), expected) > 1e-4
 
 
+def test_a_channel_does_not_depend_on_the_range_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Splines overshoot at edges; as in the trainings, each channel is clipped to its own range."""
+    edges, network, seen = (raw(1, 1, 3, 20, 24) > 466).float(), small(in_channels=2), list[Tensor]()
+    original = network._first_stage
+    monkeypatch.setattr(network, "_first_stage", lambda x: (seen.append(x[:, 0]), original(x))[1])
+    for other in (edges, 1000 * edges):
+        fine = network.eval().prepare(torch.cat([edges, other], dim=1)).fine
+        assert fine is not None
+        seen.append(fine[:, 0])
+    assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
+
+
 # Windows along the slices
 
 

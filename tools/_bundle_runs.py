@@ -37,12 +37,12 @@ def run_bundle(name: str, configs: Sequence[str], overrides: Mapping[str, Any], 
         command += [f"--{key}", str(value).replace(" ", "") if isinstance(value, list) else str(value)]
     print(f"\n$ python {shlex.join(command)}", flush=True)
     words = [sys.executable, "-W", "ignore", *command]
-    ended = subprocess.run(words, cwd=ROOT, check=False, preexec_fn=_die_with_parent)
+    on_start = _die_with_parent if sys.platform == "linux" else None  # Windows knows no such function
+    ended = subprocess.run(words, cwd=ROOT, check=False, preexec_fn=on_start)
     if ended.returncode:
         raise InputError(f"this run of bundle {name} ended with exit status {ended.returncode}; see above.")
 
 
 def _die_with_parent() -> None:
     """Let this process be killed when its parent is: else a training would go on beside the one that resumes it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

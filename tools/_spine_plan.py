@@ -17,6 +17,7 @@ from custom_nets.label_graphs.reading import label_graph_of
 from custom_nets.option_checks import check_options
 from custom_nets.options import options_in
 from custom_nets.registry import bundle
+from custom_nets.spine.coarse_logits import graph_digest
 from custom_nets.spine.folds import fold_lists, fold_of_cases, write_lists
 from tools._spine_steps import NAME, Assembly, Evaluation, Prediction, Step, Training
 from tools._stages import Stage
@@ -29,6 +30,11 @@ _OF_ONE_STAGE = ("epochs", "batch_size", "learning_rate")
 _OF_STAGES = (
     *("patch_size", "ckpt_dir", "output_dir", "pretrained", "resume", "bundle_root", "stages"),
     *("checkpoint", "refinement_checkpoint", "coarse_checkpoint", "coarse_logits", "logits_dir", "out_of_fold"),
+)
+#: Keys that all stages have to agree on: they are given for all of them.
+_OF_ALL = (
+    *("dataset_dir", "datalist", "label_graph", "in_channels", "width", "coarse_size"),
+    *("crop_share", "slice_spacing", "intensity_mean", "intensity_std"),
 )
 #: Options that may change when a run is gone on with: they do not change what is computed.
 _OF_MACHINES = ("device", "num_workers", "cache_rate", "pictures", "picture_channel")
@@ -123,9 +129,10 @@ class Plan:
         known = {key for workflow in (*WORKFLOWS, "evaluate") for key in _keys(workflow)}
         for key in self.options:
             prefix, _, rest = key.partition("_")
-            own = prefix in WORKFLOWS and rest in _keys(prefix) and rest not in _OF_STAGES
+            own = prefix in WORKFLOWS and rest in _keys(prefix) and rest not in (*_OF_STAGES, *_OF_ALL)
             if not own and (key not in known or key in (*_OF_STAGES, *_OF_ONE_STAGE)):
                 advice = f"; give it for one stage, as --refine_{key}" if key in _OF_ONE_STAGE else ""
+                advice = f"; give it for all stages, as --{rest}" if prefix in WORKFLOWS and rest in _OF_ALL else advice
                 raise InputError(
                     f"option --{key} is unknown here{advice}: see --help, and `python -m tools.info {NAME}`"
                 )
@@ -156,7 +163,16 @@ class Plan:
         told = (*_OF_MACHINES, *epochs)
         options = {key: str(value) for key, value in self.options.items() if not key.endswith(told)}
         folds = {"logits": self.logits, **({"folds": self.folds} if self.logits == "out_of_fold" else {})}
-        return {**epochs, **sizes, **folds, "section": self.section, "overlay": self.overlay, "options": options}
+        graph = {"digest of the label graph": graph_digest(self.graph)[:12]}
+        return {
+            **epochs,
+            **sizes,
+            **folds,
+            **graph,
+            "section": self.section,
+            "overlay": self.overlay,
+            "options": options,
+        }
 
     def steps(self) -> list[Step]:
         """All steps in their order; the folds' data lists are written."""

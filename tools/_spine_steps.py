@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from custom_nets.datasets.datalist import load_section
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
 from custom_nets.spine.coarse_logits import file_digest
+from custom_nets.spine.folds import relative_case
 from custom_nets.spine.weights import join_stages
 from tools._bundle_runs import run_bundle
 from tools._stages import Stage
@@ -40,7 +43,7 @@ class Training:
     Attributes:
         title: for people.
         stage: the training.
-        inputs: files that its result depends on beside data and options, by what they are.
+        inputs: files that its result depends on beside cases and options, by what they are.
     """
 
     title: str
@@ -54,7 +57,7 @@ class Training:
             InputError: the training ended with an error, or was begun from other inputs than those that there are now.
         """
         note = self.stage.ckpt_dir / "inputs.json"
-        digests = _digests(self.inputs)
+        digests = {**_digests(self.inputs), "data list": cases_digest(self.stage.options, "training", "validation")}
         if self.stage.finished_epochs() == 0:
             write_json(note, digests)
         elif (changed := _changed(note, digests)) is not None:
@@ -145,18 +148,30 @@ class Evaluation:
         return self.output_dir / "metrics_summary.json"
 
     def run(self) -> None:
-        """Score, unless these very weights have been scored.
+        """Score, unless these very weights have been scored on these cases.
 
         Raises:
             InputError: the evaluation ended with an error, which it has shown.
         """
         note, digests = self.output_dir / "inputs.json", _digests({"model": self.model})
+        digests["data list"] = cases_digest(self.options, str(self.options["section"]))
         if self.summary.is_file() and _changed(note, digests) is None:
             print(f"{self.summary} is there")
             return
         note.unlink(missing_ok=True)
         run_bundle(NAME, self.configs, {**self.options, "checkpoint": self.model, "output_dir": self.output_dir})
         write_json(note, digests)
+
+
+def cases_digest(options: Mapping[str, Any], *sections: str) -> str:
+    """SHA-256 of what sections of the data list name, in their order, wherever the data set's folder lies.
+
+    A list that has changed deals cases out anew: logits of a network that was trained before might not be out of fold.
+    """
+    root = Path(options["dataset_dir"]).absolute()
+    lists = [load_section(root, options["datalist"], section) for section in sections]
+    cases = [[relative_case(case, root) for case in cases] for cases in lists]
+    return hashlib.sha256(json.dumps(cases, sort_keys=True).encode()).hexdigest()
 
 
 def _digests(files: Mapping[str, Path]) -> dict[str, str]:

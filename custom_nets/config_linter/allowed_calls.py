@@ -42,6 +42,7 @@ ALLOWED = {
     "monai.transforms.Compose": "put transforms in a row",
     "monai.utils.set_determinism": "seed all random generators",
     "numpy.int16": "a number type",
+    "numpy.uint16": "a number type",
     "numpy.uint8": "a number type",
     "os.environ": "read the variables that torchrun sets",
     "os.environ.get": "read the variables that torchrun sets",

@@ -112,6 +112,12 @@ def cross_validation_lists(
     return contents
 
 
+def relative_case(case: Case, root: Path) -> Case:
+    """The case with its paths as a data list in the folder ``root`` has them."""
+    paths = {"image": [os.path.relpath(path, root) for path in case["image"]]}
+    return {**case, **paths, **({"label": os.path.relpath(case["label"], root)} if "label" in case else {})}
+
+
 def write_lists(contents: Sequence[dict[str, Any]], folder: str | Path) -> list[Path]:
     """Write FOLDER/fold1/datalist.json and so on; return the absolute paths."""
     root = Path(folder).absolute()
@@ -138,11 +144,7 @@ def _drawn(cases: Sequence[Case], count: int, seed: Sequence[int]) -> set[str]:
 def _content(dataset_dir: str | Path, header: dict[str, Any], *lists: Sequence[Case]) -> dict[str, Any]:
     """A data list of cases to train on, to validate and to test."""
     root = Path(dataset_dir).absolute()
-    sections = {name: [_relative(case, root) for case in cases] for name, cases in zip(SECTIONS, lists, strict=True)}
+    sections = {
+        name: [relative_case(case, root) for case in cases] for name, cases in zip(SECTIONS, lists, strict=True)
+    }
     return {**header, **sections}
-
-
-def _relative(case: Case, root: Path) -> Case:
-    """The case with its paths as a data list has them."""
-    paths = {"image": [os.path.relpath(path, root) for path in case["image"]]}
-    return {**case, **paths, **({"label": os.path.relpath(case["label"], root)} if "label" in case else {})}

@@ -51,7 +51,7 @@ class SpineInferer(Inferer):
 
         Returns:
             Node numbers, N x 1 x D x H x W, uint8 (int16 for more than 256 labels), metadata kept. Of `SpineParseNet`
-            the scores of a few slices are all that is held.
+            the second stage's scores of a few slices are all that is held.
         """
         network = bare(network)
         plain, *logits = (torch.as_tensor(one).as_subclass(Tensor) for one in (inputs, *args))

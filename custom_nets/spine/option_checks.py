@@ -59,6 +59,9 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
         raise InputError(f"intensity_mean is {options['intensity_mean']!r}: give a number; tools.intensity_statistics.")
     if options.get("batch_size", 2) < 2:
         raise InputError(f"batch_size is {options['batch_size']}: batch norm over whole volumes needs at least 2.")
+    half = options.get("amp") and options.get("amp_dtype") == "float16"
+    if half and options.get("graph_mode") == "global_reasoning" and options.get("stages") != "refine":
+        raise InputError("graph_mode global_reasoning sums over all voxels, too much for float16: --amp_dtype bfloat16")
     if options.get("stages") == "refine" and options.get("tta"):
         raise InputError("tta mirrors volumes, but stored logits are of the volumes as they are: give --tta False.")
     angle = options.get("max_angle", 15)

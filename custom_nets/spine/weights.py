@@ -14,13 +14,14 @@ _logger = logging.getLogger(__name__)
 _FIRST, _SECOND = "coarse.", "refinement."
 
 
-def load_stages(network: Any, checkpoint: str | Path, refinement_checkpoint: str | Path | None) -> None:
+def load_stages(network: Any, checkpoint: str | Path, refinement_checkpoint: str | Path | None = None) -> None:
     """Load what the stages of ``network`` need.
 
     Args:
         network: `SpineParseNet`, changed in place; or one without stages, which gets all of ``checkpoint``.
         checkpoint: of both stages (entries "coarse.…" and "refinement.…"), or of the first stage alone.
-        refinement_checkpoint: of the second stage alone; where it is not asked for, not read.
+        refinement_checkpoint: of the second stage alone, in place of what ``checkpoint`` has of it. Without it and
+            where that has none, refine/model.pt beside ``checkpoint``, where refine.json puts it.
 
     Raises:
         InputError: for a file that cannot be read or is of another network, or a second stage that is nowhere.
@@ -28,25 +29,34 @@ def load_stages(network: Any, checkpoint: str | Path, refinement_checkpoint: str
     if not hasattr(network, "refinement"):
         load_weights(network, checkpoint)
         return
-    refinement_checkpoint = refinement_checkpoint or None
     content: StateDict = {}
-    if network.coarse is not None or refinement_checkpoint is None:
+    if network.coarse is not None or not refinement_checkpoint:
         content = unwrap(read_checkpoint(checkpoint), str(checkpoint))
-    both = any(name.startswith(_SECOND) for name in content)
-    if both:
-        content = {name: value for name, value in content.items() if _wanted(name, network)}
-        require_same(content, network.state_dict(), str(checkpoint), "SpineParseNet")
-        network.load_state_dict(content)
-        return
+    second = _part(content, _SECOND)
     if network.coarse is not None:
-        load_weights(network.coarse, checkpoint)
-    if network.refinement is not None:
-        if refinement_checkpoint is None or not Path(refinement_checkpoint).is_file():
-            raise InputError(
-                f"{checkpoint}: holds the first stage alone, and refinement_checkpoint is '{refinement_checkpoint}', "
-                "where no file is: train the second stage with refine.json, or give --stages coarse."
-            )
-        load_weights(network.refinement, refinement_checkpoint)
+        _load(network.coarse, _part(content, _FIRST) or content, checkpoint)
+    if network.refinement is None:
+        return
+    if second and not refinement_checkpoint:
+        _load(network.refinement, second, checkpoint)
+        return
+    file = Path(refinement_checkpoint or Path(checkpoint).parent / "refine" / "model.pt")
+    if not refinement_checkpoint and not file.is_file():
+        raise InputError(
+            f"{checkpoint}: holds the first stage alone, and {file} is not there: train the second stage with "
+            "refine.json, name its model with --refinement_checkpoint FILE, or give --stages coarse."
+        )
+    load_weights(network.refinement, file)
+
+
+def _part(content: StateDict, prefix: str) -> StateDict:
+    return {name.removeprefix(prefix): value for name, value in content.items() if name.startswith(prefix)}
+
+
+def _load(network: Any, state_dict: StateDict, source: str | Path) -> None:
+    require_same(state_dict, network.state_dict(), str(source), type(network).__name__)
+    network.load_state_dict(state_dict)
+    _logger.info("%s: all %d entries of %s match", source, len(state_dict), type(network).__name__)
 
 
 def join_stages(coarse: str | Path, refinement: str | Path, path: str | Path) -> None:
@@ -73,8 +83,7 @@ def first_stage_of(checkpoint: str | Path) -> StateDict:
         InputError: for a file that cannot be read.
     """
     content = unwrap(read_checkpoint(checkpoint), str(checkpoint))
-    first = {name.removeprefix(_FIRST): value for name, value in content.items() if name.startswith(_FIRST)}
-    return first or content
+    return _part(content, _FIRST) or content
 
 
 def pretrained_if_there(path: str) -> str | None:
@@ -83,8 +92,3 @@ def pretrained_if_there(path: str) -> str | None:
         return path
     _logger.warning("%s is not there: training starts from random weights; pretrain.json makes that file", path)
     return None
-
-
-def _wanted(name: str, network: Any) -> bool:
-    stages = ((_FIRST, network.coarse), (_SECOND, network.refinement))
-    return not any(stage is None and name.startswith(prefix) for prefix, stage in stages)

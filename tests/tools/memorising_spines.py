@@ -105,7 +105,7 @@ CONFIGS = {
 
 
 def bundle_in(folder: Path) -> dict[str, Bundle]:
-    """Write the configurations; return what `custom_nets.registry.bundles` has to return."""
+    """Write the configurations; return what `custom_nets.registry.available` has to return."""
     for name, content in CONFIGS.items():
         write_text(folder / "configs" / f"{name}.json", json.dumps(content))
     return {NAME: dataclasses.replace(registry.bundle(NAME), folder=folder)}

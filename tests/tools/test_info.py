@@ -33,7 +33,8 @@ def test_the_listing_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", available())
 def test_the_commands_name_files_that_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(shown(capsys, name, "--json"))
-    assert list(content["commands"]) == ["train", "train on all GPUs", "evaluate", "segment"]
+    stages = ["train, stage pretrain", "train, stage refine"] if name == "spineparsenet" else []
+    assert list(content["commands"]) == ["train", "train on all GPUs", "evaluate", "segment", *stages]
     for command in content["commands"].values():
         files = shlex.split(command)[-1].strip("[]").replace("'", "").split(",")
         assert all((ROOT / file).is_file() for file in files)

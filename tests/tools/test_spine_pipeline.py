@@ -52,7 +52,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
         memorising_spines.run_bundle(name, configs, overrides, run_id)
 
     fake = bundle_in(tmp_path_factory.mktemp("bundle"))
-    monkeypatch.setattr(registry, "bundles", lambda: fake)
+    monkeypatch.setattr(registry, "available", lambda: fake)
     monkeypatch.setattr(spine_reports, "spine_figure", lambda *arguments: arguments[-1])
     for module in (_stages, _spine_steps):
         monkeypatch.setattr(module, "run_bundle", note)
@@ -296,6 +296,50 @@ def test_what_depends_on_a_changed_network_is_done_again(data: Path, tmp_path: P
     assert float(refined[50]) == 999
 
 
+def listed(folder: Path, **sections: str) -> str:
+    """Another data list of the same scans, by their numbers."""
+    cases = {
+        section: [{"image": f"Case{number}.nii.gz", "label": f"mask{number}.nii.gz"} for number in numbers]
+        for section, numbers in sections.items()
+    }
+    return str(write_json(folder / "listed.json", cases))
+
+
+def test_a_data_list_that_has_changed_does_not_leak(
+    data: Path, tmp_path: Path, calls: list[Call], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A case more would be dealt out anew, into folds whose networks may have been trained on it."""
+    rest = {"validation": "78", "testing": "9"}
+    given = {"datalist": listed(tmp_path, training="012345", **rest)}
+    run(data, tmp_path / "run", **given)
+    calls.clear()
+    listed(tmp_path, training="0123456", **rest)
+    message = refusal(data, tmp_path / "run", capsys, **given)
+    assert "fold1/models/pretrain: was trained from another data list" in message and "train it anew" in message
+    assert calls == []
+
+
+def test_a_label_graph_that_has_changed_is_refused(
+    data: Path, tmp_path: Path, calls: list[Call], capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = write_json(tmp_path / "graph.json", GRAPH.to_config())
+    run(data, tmp_path / "run", label_graph=graph)
+    calls.clear()
+    write_json(graph, {**GRAPH.to_config(), "self_loop": 1.0})
+    assert "digest of the label graph" in refusal(data, tmp_path / "run", capsys, label_graph=graph)
+    assert calls == []
+
+
+def test_other_cases_are_scored_anew(data: Path, tmp_path: Path, calls: list[Call]) -> None:
+    rest = {"training": "012345", "validation": "78"}
+    given = {"datalist": listed(tmp_path, testing="9", **rest), "section": "testing"}
+    run(data, tmp_path / "run", **given)
+    calls.clear()
+    listed(tmp_path, testing="96", **rest)
+    run(data, tmp_path / "run", **given)
+    assert [configs[0] for configs, _ in calls] == ["evaluate", "evaluate"]
+
+
 def test_a_damaged_file_of_logits_is_computed_again(data: Path, tmp_path: Path, calls: list[Call]) -> None:
     run(data, tmp_path)
     calls.clear()
@@ -320,6 +364,11 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"checkpoint": "x.pt"}, ("option --checkpoint is unknown",)),
     ({"refine_patch_size": 3}, ("option --refine_patch_size is unknown",)),
     ({"refine_width": 3}, ("option --refine_width is unknown",)),
+    (
+        {"train_crop_share": 0.7},
+        ("option --train_crop_share is unknown here; give it for all stages, as --crop_share",),
+    ),
+    ({"refine_datalist": "x.json"}, ("option --refine_datalist is unknown here; give it for all",)),
     ({"logits": "oof"}, ("logits is 'oof'", "out_of_fold, in_sample")),
     ({"overlay": "demos"}, ("overlay is 'demos'", "demos.json")),
     ({"refine_epochs": 0}, ("epochs is 0", "at least 1")),
