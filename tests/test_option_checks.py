@@ -174,7 +174,7 @@ def test_sound_options_pass(options: dict[str, Any]) -> None:
             BOTH_STAGES | {"graph_mode": "global_reasoning", "amp": True, "amp_dtype": "float16"},
             "graph_mode global_reasoning sums over all voxels, too much for float16: --amp_dtype bfloat16",
         ),
-        (SPINES | {"batch_size": 1}, "batch_size is 1: batch norm over whole volumes needs at least 2."),
+        (SPINES | {"batch_size": 1}, "batch_size is 1: batch norm needs at least 2."),
         (SPINES | {"batch_size": 0}, "batch_size is 0: give a whole number of at least 1."),
         (SPINES | {"aux_weight": -0.3}, "aux_weight is -0.3: give a number of at least 0."),
         (SPINES | {"contrast_probability": 2}, "contrast_probability is 2: give a share from 0 to 1."),

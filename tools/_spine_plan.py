@@ -153,7 +153,7 @@ class Plan:
         if self.logits == "out_of_fold":
             fold_of_cases(training, self.folds, self.seed)
         elif len(training) < 2:
-            raise InputError(f"{len(training)} training case: batch norm over whole volumes needs at least 2.")
+            raise InputError(f"{len(training)} training case: batch norm needs at least 2.")
 
     def recipe(self) -> dict[str, Any]:
         """What the results depend on, for `tools._run_record.claim`."""

@@ -18,7 +18,7 @@ def drops_last(items: int, batch_size: int) -> bool:
         SystemExit: with one line, for fewer than two in a batch or in all, whose batch statistics would be undefined.
     """
     if batch_size < 2:
-        raise InputError(f"batch_size is {batch_size}: batch norm over whole volumes needs at least 2.")
+        raise InputError(f"batch_size is {batch_size}: batch norm needs at least 2.")
     if items < 2:
-        raise InputError(f"a process has {items} case to train on: batch norm over whole volumes needs at least 2.")
+        raise InputError(f"a process has {items} item to train on: batch norm needs at least 2.")
     return items > batch_size

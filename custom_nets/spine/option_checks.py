@@ -58,7 +58,7 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
     if "intensity_mean" in options and not _number(options["intensity_mean"]):
         raise InputError(f"intensity_mean is {options['intensity_mean']!r}: give a number; tools.intensity_statistics.")
     if options.get("batch_size", 2) < 2:
-        raise InputError(f"batch_size is {options['batch_size']}: batch norm over whole volumes needs at least 2.")
+        raise InputError(f"batch_size is {options['batch_size']}: batch norm needs at least 2.")
     half = options.get("amp") and options.get("amp_dtype") == "float16"
     if half and options.get("graph_mode") == "global_reasoning" and options.get("stages") != "refine":
         raise InputError("graph_mode global_reasoning sums over all voxels, too much for float16: --amp_dtype bfloat16")
