@@ -97,8 +97,11 @@ def _slices(name: str, data: Path, folder: Path, seed: int) -> Trained:
 
 
 def _two_stages(name: str, data: Path, folder: Path, seed: int) -> Trained:
-    """All three trainings, then the first stage once more without the graph, from the same pre-training."""
-    spine_pipeline(str(data), output_dir=str(folder), folds=2, section="testing", overlay="demo", seed=seed)
+    """All three trainings, then the first stage once more without the graph, from the same pre-training.
+
+    Logits are in-sample, as published: of the few cases that a demo has, folds would leave too few to train on.
+    """
+    spine_pipeline(str(data), output_dir=str(folder), logits="in_sample", section="testing", overlay="demo", seed=seed)
     without, model = {"graph_mode": "none"}, folder / "without_graph" / "models"
     start = {"pretrained": folder / "models" / "pretrain" / "model.pt", "pretrained_share": 1.0}
     places = {"dataset_dir": data, "ckpt_dir": model, "output_dir": folder / "without_graph" / "training"}
