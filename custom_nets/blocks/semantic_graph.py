@@ -13,6 +13,9 @@ from custom_nets.blocks.lean_separable_norm3d import folds, scale_and_shift
 from custom_nets.blocks.pointwise import mixed_channels
 from custom_nets.label_graphs.graph import LabelGraph
 
+#: Voxels that are worked on at a time behind the pooling: their maps of 128 channels fit into a processor's cache.
+_PIECE = 1024
+
 
 class GraphConvolution(nn.Module):
     """ReLU(A Z W) for the nodes' features Z and the normalised adjacency matrix A; N x K x h -> N x K x h'."""
@@ -88,20 +91,23 @@ class SemanticGraph(nn.Module):
 
     @torch.jit.unused
     def _folded(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Assignment and skip connection as one product, the norm folded into the nodes."""
-        classes, (samples, channels, *size) = self.assign.shape[1], x.shape
-        rows = x.permute(0, 2, 3, 4, 1).reshape(samples, -1, channels)
-        assert self.skip.bias is not None
-        weight = torch.cat([self.skip.weight.flatten(1), self.assign.t()])
-        both = F.linear(rows, weight, F.pad(self.skip.bias, (0, classes)))
-        out, logits = both[..., :channels].relu(), both[..., channels:].contiguous()
+        """The norm folded into the nodes; behind the pooling piece by piece, so that little leaves the cache."""
+        size = x.shape[2:]
+        rows = x.flatten(2).transpose(1, 2)  # a view, however the channels lie
+        logits = rows @ self.assign
         log_probability = torch.log_softmax(logits, dim=2)
         nodes = F.relu(torch.softmax(log_probability.transpose(1, 2).contiguous(), dim=2) @ rows @ self.embed)
         for convolution in self.convolutions:
             nodes = convolution(nodes, self.adjacency)
         scale, shift = scale_and_shift(self.unpool_norm)
         nodes = nodes @ (self.unpool.weight.flatten(1) * scale[:, None]).t()
-        out += torch.baddbmm(shift, log_probability.exp_(), nodes).relu_()
+        skip = self.skip.weight.flatten(1).t()
+        assert self.skip.bias is not None
+        out = rows.new_empty(rows.shape)
+        for of_sample, *maps in zip(nodes, rows, log_probability.exp_(), out, strict=True):
+            for piece, probability, into in zip(*(map_.split(_PIECE) for map_ in maps), strict=True):
+                torch.addmm(self.skip.bias, piece, skip, out=into).relu_()
+                into.add_(torch.addmm(shift, probability, of_sample).relu_())
         return out.unflatten(1, size).permute(0, 4, 1, 2, 3), logits.unflatten(1, size).permute(0, 4, 1, 2, 3)
 
     def extra_repr(self) -> str:
