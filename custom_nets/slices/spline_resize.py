@@ -19,14 +19,13 @@ from torch import Tensor
 from custom_nets.errors import InputError
 
 
-def spline_resize(x: Tensor, size: Sequence[int], background: float = 0.0, order: int = 3) -> Tensor:
+def spline_resize(x: Tensor, size: Sequence[int], background: float = 0.0) -> Tensor:
     """Resize images as `skimage.transform.resize` does a volume whose slices keep their number.
 
     Args:
         x: ... x H x W, floating point; all but the first axis count as one volume when values are clipped.
         size: rows and columns wanted.
         background: what lies beyond the border.
-        order: of the spline, 1 to 5; 3 as published.
 
     Returns:
         ... x size[0] x size[1], same type.
@@ -34,7 +33,7 @@ def spline_resize(x: Tensor, size: Sequence[int], background: float = 0.0, order
     Raises:
         InputError: for a size below 1.
     """
-    rows, columns = (_matrix(n, m, order).to(x) for n, m in zip(x.shape[-2:], size, strict=True))
+    rows, columns = (_matrix(n, m).to(x) for n, m in zip(x.shape[-2:], size, strict=True))
     with torch.autocast(x.device.type, enabled=False):
         out = rows @ (x - background) @ columns.T + background
     within = tuple(range(1, x.ndim)) if x.ndim > 2 else (0, 1)
@@ -73,10 +72,10 @@ def linear_resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _matrix(n_in: int, n_out: int, order: int) -> Tensor:
+def _matrix(n_in: int, n_out: int) -> Tensor:
     _check(n_in, n_out)
     shrinks = n_out < n_in
-    columns = resize(np.eye(n_in), (n_out, n_in), order=order, mode="constant", anti_aliasing=shrinks, clip=False)
+    columns = resize(np.eye(n_in), (n_out, n_in), order=3, mode="constant", anti_aliasing=shrinks, clip=False)
     return torch.from_numpy(columns)
 
 

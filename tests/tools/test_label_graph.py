@@ -111,7 +111,7 @@ def test_spider_is_recognised_by_its_values(tmp_path: Path) -> None:
         (["--like=mrspineseg", "--values=2,30"], "the label graph has no value 30"),
         (["--values=2,30", "--edges=chain"], "no named graph has all values, give one that does with --like"),
         (["--labels=*.mha"], "labels is '*.mha': no file in"),
-        (["--labels=/tmp/*.nii"], "give a pattern relative to DATASET_DIR"),
+        (["--labels=/scans/*.nii"], "give a pattern relative to DATASET_DIR"),
         (["--section=testing"], "has no 'testing' cases"),
         (["--datalist=gone.json"], "does not exist"),
         (["--values=0"], "give the background and at least one structure"),
