@@ -3,22 +3,32 @@ PYTHON ?= python3
 VENV ?= .venv
 BUNDLE ?= rsanet
 JOBS ?= 2
+# MONAI Label needs versions of packages that the bundles do without: an environment of its own.
+LABEL_VENV ?= .venv-label
+DATA ?=
+PORT ?= 8000
+OPTIONS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LABEL_PYTHON := $(abspath $(LABEL_VENV))/bin/python
+LABEL_INSTALLED := $(LABEL_VENV)/.installed
 
-.PHONY: help demo test lint
+.PHONY: help demo test lint label-environment label-server test-label
 
 help:
 	@echo "make demo [BUNDLE=$(BUNDLE)]  made-up data, a short training, evaluation and prediction of one bundle"
 	@echo "make test [JOBS=$(JOBS)]        all tests, in that many processes"
 	@echo "make lint                 ruff, mypy and the linter of the bundles' configurations"
+	@echo "make label-server BUNDLE=$(BUNDLE) DATA=FOLDER [PORT=$(PORT)] [OPTIONS=...]"
+	@echo "                          MONAI Label with that bundle, or several: BUNDLE=rsanet,zoom_resunet"
+	@echo "make test-label           tests with a MONAI Label server, in an environment that label-environment makes"
 
 demo: $(INSTALLED)
 	$(BIN)/python -m tools.demo $(BUNDLE)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -26,10 +36,22 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m tools.lint_configs
 
+label-environment: $(LABEL_INSTALLED)
+
+label-server: $(LABEL_INSTALLED)
+	$(LABEL_PYTHON) -W ignore -m tools.label_server '$(BUNDLE)' '$(DATA)' --port $(PORT) $(OPTIONS)
+
+test-label: $(INSTALLED) $(LABEL_INSTALLED)
+	LABEL_PYTHON=$(LABEL_PYTHON) $(BIN)/python -m pytest tests_label
+
+$(LABEL_INSTALLED): label/constraints.txt label/make_environment.sh label/torchvision_operators.py
+	label/make_environment.sh $(LABEL_VENV) $(PYTHON)
+	touch $@
+
 # PyTorch first: it is by far the largest, and a failure there should not be hidden among a hundred packages.
 $(INSTALLED): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet torch -c constraints.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev,report]' -c constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev,report,tracking]' -c constraints.txt
 	touch $@

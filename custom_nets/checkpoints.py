@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -173,6 +174,19 @@ def load_weights(network: nn.Module, path: str | Path, least_share: float = 1.0)
 
 def _same_shape(value: Tensor, expected: Tensor | None) -> bool:
     return expected is not None and value.shape == expected.shape
+
+
+def weights_digest(network: nn.Module) -> str:
+    """SHA-256 of all names, types, shapes and values of a network's state dict, as hexadecimal text.
+
+    It is the same for the same weights whichever file they came from, on whichever device they are.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(bare(network).state_dict().items()):
+        value = value.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> None:

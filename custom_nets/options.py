@@ -23,6 +23,7 @@ MEANINGS = {
     "device": "where to compute, such as cuda:0 or cpu",
     "seed": "same seed, same run",
     "resume": "true for the newest last.pt, or a file to go on from",
+    "keep_last": "write last.pt after every epoch; MONAI Label, which cannot resume, would serve it as a model",
     "pretrained": "a checkpoint to start from, such as a converted one",
     "refinement_checkpoint": "weights of the second stage; null for checkpoint's, else for refine/model.pt beside it",
     "coarse_checkpoint": "weights of the first stage, for coarse_logits computed",

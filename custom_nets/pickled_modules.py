@@ -14,14 +14,7 @@ import torch
 from torch import nn
 
 #: Layers that a pickled network is made of; PyTorch itself takes no module for harmless.
-_LAYERS = (
-    nn.Conv3d,
-    nn.ConvTranspose3d,
-    nn.GroupNorm,
-    nn.MaxPool3d,
-    nn.ReLU,
-    nn.Sequential,
-)
+_LAYERS = (nn.Conv3d, nn.ConvTranspose3d, nn.GroupNorm, nn.MaxPool3d, nn.ReLU, nn.Sequential)
 
 
 @contextmanager

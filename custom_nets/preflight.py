@@ -27,6 +27,7 @@ from custom_nets.registry import bundle
 from custom_nets.running_config import built_network, require_buildable, require_known_keys, running_parser
 from custom_nets.spine.logits_sources import load_coarse, require_stored_logits
 from custom_nets.spine.weights import load_stages
+from custom_nets.tracking import prepare_tracking
 from custom_nets.training.run_state import read_run, resume_from
 
 
@@ -217,6 +218,7 @@ def _checked(name: str, workflow: str, parser: ConfigParser | None, options: Map
     keys = [key for key in MEANINGS if key in config and key not in options]
     everything = {**options, **{key: parser.get_parsed_content(key) for key in keys}}
     check_options(everything)
+    prepare_tracking(parser, workflow, resumed=bool(resume_from(options.get("resume"), ".")))
     return everything
 
 

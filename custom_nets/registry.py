@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,9 +57,19 @@ def bundle(name: str) -> Bundle:
     Raises:
         InputError: for an unknown one, naming those that there are.
     """
-    if name not in available():
+    found = available().get(name) or _beside(name)
+    if found is None:
         raise InputError(f"bundle '{name}' is unknown: choose one of {', '.join(available())}.")
-    return available()[name]
+    return found
+
+
+def _beside(name: str) -> Bundle | None:
+    """An exported bundle on Python's path: MONAI Label keeps one bundle's copy of this package for all of them."""
+    for place in sys.path:
+        path = Path(place) / "configs" / "metadata.json"
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("bundle") == name:
+            return _read(Path(place).resolve())
+    return None
 
 
 def _read(folder: Path) -> Bundle:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,16 @@ def built_network(parser: ConfigParser) -> nn.Module:
         InputError: the network refuses its arguments; in the network's own words.
     """
     given = parser.get("network_def")
-    try:
-        return parser.get_parsed_content("network_def")
-    except Exception as error:
-        cause = _first_cause(error)
-        arguments = {key: value for key, value in given.items() if key != "_target_"}
-        raise InputError(
-            f"network_def {arguments} cannot be built: {str(cause).rstrip('.')}. "
-            "Correct it with --network_def::NAME VALUE."
-        ) from error
-    finally:
-        parser.ref_resolver.remove_resolved_content("network_def")
+    with _built_anew(parser, "network_def"):
+        try:
+            return parser.get_parsed_content("network_def")
+        except Exception as error:
+            cause = _first_cause(error)
+            arguments = {key: value for key, value in given.items() if key != "_target_"}
+            raise InputError(
+                f"network_def {arguments} cannot be built: {str(cause).rstrip('.')}. "
+                "Correct it with --network_def::NAME VALUE."
+            ) from error
 
 
 def require_buildable(parser: ConfigParser, id: str) -> None:
@@ -60,15 +60,30 @@ def require_buildable(parser: ConfigParser, id: str) -> None:
     Raises:
         InputError: the component's own.
     """
+    with _built_anew(parser, id):
+        try:
+            parser.get_parsed_content(id)
+        except Exception as error:
+            cause = _first_cause(error)
+            if isinstance(cause, InputError):
+                raise cause from error
+            raise
+
+
+@contextmanager
+def _built_anew(parser: ConfigParser, id: str) -> Iterator[None]:
+    """Build a component once more, and leave what the run has built of it in its place.
+
+    It has where the whole configuration is evaluated at once, as MONAI Label does for 3D Slicer (``run_id`` "").
+    """
+    resolver = parser.ref_resolver
+    of_the_run = resolver.remove_resolved_content(id)
     try:
-        parser.get_parsed_content(id)
-    except Exception as error:
-        cause = _first_cause(error)
-        if isinstance(cause, InputError):
-            raise cause from error
-        raise
+        yield
     finally:
-        parser.ref_resolver.remove_resolved_content(id)
+        resolver.remove_resolved_content(id)
+        if of_the_run is not None:
+            resolver.resolved_content[id] = of_the_run
 
 
 def require_known_keys(config: Mapping[str, Any], workflow: Path, overlays: Sequence[Path]) -> None:

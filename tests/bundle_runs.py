@@ -27,6 +27,7 @@ from custom_nets.label_graphs.reading import read_label_graph
 from custom_nets.metrics import lesion_metrics, spine_metrics, stroke_metrics, structure_metrics, tumour_metrics
 from custom_nets.metrics.structure_summary import case_means
 from custom_nets.registry import ROOT, Bundle, available
+from tests.forked_commands import python_m
 
 BUNDLES = sorted(available())
 START = "start.pt"
@@ -247,11 +248,18 @@ class Runs:
         return [word for key, value in options.items() for word in (f"--{key}", str(value).replace(" ", ""))]
 
 
-def monai(*words: str, launcher: tuple[str, ...] = (), cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """`python -m monai.bundle run ...` in a process of its own, on one thread as this one."""
-    command = [sys.executable, "-W", "ignore", *launcher, "-m", "monai.bundle", "run", *words]
+def monai(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """`python -m monai.bundle run ...` in a process of its own."""
+    return python_m("monai.bundle", "run", *words, cwd=cwd)
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    """`torchrun -m ...` with two processes, on one thread each."""
+    command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # in case it is not installed
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        [*command, "-m", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
 
 
 def run_here(name: str, configs: Sequence[str], overrides: Mapping[str, Any], run_id: str = "run") -> None:

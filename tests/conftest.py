@@ -3,14 +3,39 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from mlflow import MlflowClient
 
 from tests.bundle_runs import BUNDLES, TINY, Runs, make_data
 
 torch.set_num_threads(1)
+
+Made = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Make a folder of this name by a function, once for all test processes; read what is in it, write nowhere."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session", params=BUNDLES)
@@ -21,13 +46,26 @@ def bundle_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def trained(bundle_name: str, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def trained(bundle_name: str, made_once: Made) -> Runs:
     """A bundle trained for three epochs; read what it wrote, write nowhere."""
-    folder = tmp_path_factory.mktemp(bundle_name)
-    runs = Runs(bundle_name, folder / "data", folder)
-    make_data(runs.data, runs.bundle)
-    runs.run(epochs=3, pictures=1)
-    return runs
+
+    def train(folder: Path) -> None:
+        runs = Runs(bundle_name, folder / "data", folder)
+        make_data(runs.data, runs.bundle)
+        runs.run(epochs=3, pictures=1)
+
+    folder = made_once(bundle_name, train)
+    return Runs(bundle_name, folder / "data", folder)
+
+
+@pytest.fixture(scope="session")
+def tracking_database(made_once: Made) -> Path:
+    """MLflow's empty database, to be copied: making one takes it seconds."""
+
+    def make(folder: Path) -> None:
+        MlflowClient(f"sqlite:///{folder / 'mlruns.db'}").search_experiments()
+
+    return made_once("tracking", make) / "mlruns.db"
 
 
 @pytest.fixture

@@ -246,6 +246,11 @@ SPOILED: list[tuple[str, Spoil, str]] = [
     ("runs_by_both_names", put("evaluate", "evaluating", ["$1"]), "rsanet/evaluate: evaluating: differs from 'run'"),
     ("runs_by_both_names", put("multi_gpu_train", "training", ["$1"]), "rsanet/multi_gpu_train: training: differs"),
     (
+        "runs_by_both_names",
+        put("train", "training", "%run"),
+        "rsanet/train: training: differs from 'run', or copies it",
+    ),
+    (
         "initialize_finds_the_code",
         put("multi_gpu_train", "initialize::1", "$sys.path.append('.')"),
         "rsanet/multi_gpu_train: initialize: does not begin",

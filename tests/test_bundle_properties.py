@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from custom_nets.config_linter.metadata_rules import SCHEMA
 from custom_nets.options import WORKFLOWS
 from custom_nets.phantoms import write_dataset
 from custom_nets.registry import ROOT, available
-from tests.bundle_runs import TINY
+from tests.bundle_runs import TINY, monai
 
 NAMES = list(available())
 CPU: dict[str, Any] = {"device": "cpu", "amp": False, "num_workers": 0}
@@ -92,15 +89,8 @@ def test_the_command_starts_and_tells_in_one_line_what_is_missing(name: str, wor
     run_id, option = ("training", "dataset_dir") if workflow == "train" else ("evaluating", "checkpoint")
     outputs = {"train": ["--ckpt_dir", str(tmp_path)], "inference": []}[workflow]
     config = (bundle / "configs" / f"{workflow}.json").relative_to(start)
-    command = ["-m", "monai.bundle", "run", run_id, "--config_file", str(config), f"--{option}", str(missing)]
-    ended = subprocess.run(
-        [sys.executable, *command, *outputs, "--output_dir", str(tmp_path), "--device", "cpu"],
-        cwd=start,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = [run_id, "--config_file", str(config), f"--{option}", str(missing), *outputs]
+    ended = monai(*words, "--output_dir", str(tmp_path), "--device", "cpu", cwd=start)
     assert ended.returncode == 1, ended.stderr
     told = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert len(told) == 1 and str(missing) in told[0], ended.stderr

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import custom_nets
 from custom_nets.checkpoints import load_weights, save_weights
+from custom_nets.model_zoo.exportable import Exportable, exportable
 from tests.recipe import arrays, document, filled, image, relative_l2
 from tests.spineparsenet_files import small as spineparsenet_small
 from tests.spineparsenet_files import small_first_stage, small_second_stage
@@ -39,7 +40,7 @@ from tests.test_zoom_resunet import small as zoom_resunet_small
 
 @dataclass(frozen=True)
 class Contract:
-    """What one network promises.
+    """What one network promises, besides what `custom_nets.model_zoo.exportable` says of its other forms.
 
     Attributes:
         default: the class; its defaults are the published network.
@@ -51,11 +52,7 @@ class Contract:
         bfloat16: greatest relative L2 difference under autocast.
         compiled_gradient: greatest relative L2 difference of a compiled network's gradients; other kernels round
             otherwise, and a ReLU near 0 then goes the other way.
-        multiple: sizes in multiples of this can be left open in `torch.export` and ONNX, from twice this on; 0: none.
         refused: size -> what the error says, naming the size that would work.
-        scriptable: `torch.jit.script` takes it.
-        any_size: a traced form holds for all sizes, and `torch.compile` makes one graph. A network that prepares whole
-            volumes itself has forms of one size, and breaks in its compiled graph.
         trained: in train mode as a whole; False where its parts are trained instead.
         without_gradient: names of parameters that by their nature have none.
     """
@@ -67,12 +64,14 @@ class Contract:
     tolerance: float = 1e-5
     bfloat16: float = 0.03
     compiled_gradient: float = 1e-4
-    multiple: int = 0
     refused: dict[tuple[int, ...], str] = field(default_factory=dict)
-    scriptable: bool = True
-    any_size: bool = True
     trained: bool = True
     without_gradient: tuple[str, ...] = ()
+
+    @cached_property
+    def forms(self) -> Exportable:
+        """What its exported forms promise."""
+        return exportable(self.small())
 
 
 def rsanet_golden() -> tuple[Tensor, Tensor]:
@@ -133,7 +132,7 @@ PATCHES_OF_2 = [(1, 2, 24, 24, 24), (2, 2, 24, 24, 24)]
 OTHER_PATCHES = {(1, 4, 16, 16, 24): "give 16 along each axis", (1, 3, 16, 16, 16): "3 channels: give 4"}
 OTHER_PATCHES_OF_2 = {(1, 2, 16, 16, 16): "give 24 along each axis"}
 
-SIZES_OF_1 = [(2, 1, 32, 48, 32), (2, 1, 3, 17, 33), (1, 1, 1, 1, 5), (2, 1, 48, 32, 32)]
+SIZES_OF_1 = [(2, 1, 32, 48, 32), (2, 1, 3, 17, 33), (1, 1, 1, 1, 5), (1, 1, 19, 18, 37), (2, 1, 48, 32, 32)]
 SIZES_OF_2 = [(n, 2, *size) for n, _, *size in SIZES_OF_1]
 OTHER_CHANNELS = {(1, 1, 4, 16, 16): r"2 channels got an input of \[1, 1, 4, 16, 16\]: give N x C x D x H x W"}
 NO_VOLUMES = {(1, 1, 16, 16): "give N x C x D x H x W", (1, 2, 4, 16, 16): "1 channels got"}
@@ -145,20 +144,20 @@ SCANS = [(1, 1, 4, 24, 32), (2, 1, 7, 17, 21), (1, 1, 1, 7, 9), (1, 1, 6, 32, 40
 
 # fmt: off
 CONTRACTS = {
-    "GCSN": Contract(custom_nets.GCSN, small_first_stage, SIZES_OF_1, gcsn_golden, multiple=16, compiled_gradient=5e-3),
-    "GCSN transfer": Contract(custom_nets.GCSN, partial(small_first_stage, in_channels=2, graph_mode="transfer"), SIZES_OF_2, gcsn_golden, multiple=16, compiled_gradient=5e-3, refused=OTHER_CHANNELS, without_gradient=("voxel_score",)),  # noqa: E501
-    "ResUNet2d": Contract(custom_nets.ResUNet2d, small_second_stage, SLICES_OF_7, resunet2d_golden, multiple=16, refused=UNEVEN_SLICES),  # noqa: E501
-    "ResUNet2d of the image alone": Contract(custom_nets.ResUNet2d, partial(small_second_stage, coarse_channels=0, filters=(4, 6, 8, 8)), SLICES_OF_1, resunet2d_golden, multiple=8, refused=UNEVEN_SLICES_OF_1),  # noqa: E501
-    "SpineParseNet": Contract(custom_nets.SpineParseNet, spineparsenet_small, SCANS, spineparsenet_golden, refused=NO_VOLUMES, scriptable=False, any_size=False, trained=False),  # noqa: E501
-    "RSANet": Contract(custom_nets.RSANet, rsanet_small, SIZES_3D, rsanet_golden, multiple=16, without_gradient=("phi_conv.bias",)),  # noqa: E501
-    "RSANet plain": Contract(custom_nets.RSANet, partial(rsanet_small, block="none"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
-    "RSANet non-local": Contract(custom_nets.RSANet, partial(rsanet_small, block="non-local", norm="BN", conv_block="resV2", up="trilinear"), SIZES_3D, rsanet_golden, multiple=16),  # noqa: E501
-    "S2aNet": Contract(custom_nets.S2aNet, s2anet_small, SLICES_OF_3, s2anet_golden, multiple=8, refused=UNEVEN, without_gradient=("conv.bias",)),  # noqa: E501
-    "S2aNet of other options": Contract(custom_nets.S2aNet, partial(s2anet_small, in_channels=2, share_encoder=False, skip="centre", slice_order="centre_first", up="bilinear", norm="none", poolings=4, scale_aware="level2"), PAIRS_OF_3, s2anet_golden, multiple=16, refused=UNEVEN_PAIRS),  # noqa: E501
+    "GCSN": Contract(custom_nets.GCSN, small_first_stage, SIZES_OF_1, gcsn_golden, compiled_gradient=5e-3),
+    "GCSN transfer": Contract(custom_nets.GCSN, partial(small_first_stage, in_channels=2, graph_mode="transfer"), SIZES_OF_2, gcsn_golden, compiled_gradient=5e-3, refused=OTHER_CHANNELS, without_gradient=("voxel_score",)),  # noqa: E501
+    "ResUNet2d": Contract(custom_nets.ResUNet2d, small_second_stage, SLICES_OF_7, resunet2d_golden, refused=UNEVEN_SLICES),  # noqa: E501
+    "ResUNet2d of the image alone": Contract(custom_nets.ResUNet2d, partial(small_second_stage, coarse_channels=0, filters=(4, 6, 8, 8)), SLICES_OF_1, resunet2d_golden, refused=UNEVEN_SLICES_OF_1),  # noqa: E501
+    "SpineParseNet": Contract(custom_nets.SpineParseNet, spineparsenet_small, SCANS, spineparsenet_golden, refused=NO_VOLUMES, trained=False),  # noqa: E501
+    "RSANet": Contract(custom_nets.RSANet, rsanet_small, SIZES_3D, rsanet_golden, without_gradient=("phi_conv.bias",)),
+    "RSANet plain": Contract(custom_nets.RSANet, partial(rsanet_small, block="none"), SIZES_3D, rsanet_golden),
+    "RSANet non-local": Contract(custom_nets.RSANet, partial(rsanet_small, block="non-local", norm="BN", conv_block="resV2", up="trilinear"), SIZES_3D, rsanet_golden),  # noqa: E501
+    "S2aNet": Contract(custom_nets.S2aNet, s2anet_small, SLICES_OF_3, s2anet_golden, refused=UNEVEN, without_gradient=("conv.bias",)),  # noqa: E501
+    "S2aNet of other options": Contract(custom_nets.S2aNet, partial(s2anet_small, in_channels=2, share_encoder=False, skip="centre", slice_order="centre_first", up="bilinear", norm="none", poolings=4, scale_aware="level2"), PAIRS_OF_3, s2anet_golden, refused=UNEVEN_PAIRS),  # noqa: E501
     "S2CANet": Contract(custom_nets.S2CANet, s2ca_net_small, PATCHES_OF_4, s2ca_net_golden, refused=OTHER_PATCHES, without_gradient=("pointwise.bias",)),  # noqa: E501
     "S2CANet of other options": Contract(custom_nets.S2CANet, partial(s2ca_net_small, in_channels=2, out_channels=3, patch_size=24, local_global=False, context="none", deformable="per_level"), PATCHES_OF_2, s2ca_net_golden, refused=OTHER_PATCHES_OF_2, without_gradient=("pointwise.bias",)),  # noqa: E501
-    "ZoomResUNet": Contract(custom_nets.ZoomResUNet, zoom_resunet_small, SIZES_FROM_8, zoom_resunet_golden, tolerance=5e-5, multiple=8, compiled_gradient=2e-3, refused=THIN),  # noqa: E501
-    "ZoomResUNet checkpointed": Contract(custom_nets.ZoomResUNet, partial(zoom_resunet_small, in_channels=2, out_channels=3, use_bias=False, checkpoint_full_resolution=True), SIZES_FROM_8_OF_2, zoom_resunet_golden, tolerance=5e-5, multiple=8, compiled_gradient=2e-3, refused=THIN_OF_2),  # noqa: E501
+    "ZoomResUNet": Contract(custom_nets.ZoomResUNet, zoom_resunet_small, SIZES_FROM_8, zoom_resunet_golden, tolerance=5e-5, compiled_gradient=2e-3, refused=THIN),  # noqa: E501
+    "ZoomResUNet checkpointed": Contract(custom_nets.ZoomResUNet, partial(zoom_resunet_small, in_channels=2, out_channels=3, use_bias=False, checkpoint_full_resolution=True), SIZES_FROM_8_OF_2, zoom_resunet_golden, tolerance=5e-5, compiled_gradient=2e-3, refused=THIN_OF_2),  # noqa: E501
 }
 # fmt: on
 
@@ -276,7 +275,7 @@ def test_bfloat16_autocast(contract: Contract, network: nn.Module) -> None:
 
 
 def test_torchscript_scripting(contract: Contract, network: nn.Module, tmp_path: Path) -> None:
-    if not contract.scriptable:
+    if not contract.forms.scriptable:
         with deprecated(), pytest.raises(Exception):  # noqa: B017  promised to fail, in whatever way
             torch.jit.script(network)
         return
@@ -289,22 +288,24 @@ def test_torchscript_scripting(contract: Contract, network: nn.Module, tmp_path:
 def test_torchscript_tracing_holds_for_all_sizes(contract: Contract, network: nn.Module) -> None:
     with deprecated(), torch.no_grad():
         traced = torch.jit.trace(network, image(contract.shapes[0]))
-    assert_same(traced, network, contract.shapes if contract.any_size else contract.shapes[:1], contract.tolerance)
+    assert_same(
+        traced, network, contract.shapes if contract.forms.any_size else contract.shapes[:1], contract.tolerance
+    )
 
 
 @pytest.fixture(scope="module")
 def exported(contract: Contract) -> torch.export.ExportedProgram:
-    """The small network, with sizes left open where it promises so."""
-    sizes = None
-    if contract.multiple:
-        axes = range(2, len(contract.shapes[-1]))
-        sizes = ({axis: contract.multiple * torch.export.Dim(f"n{axis}", min=2, max=32) for axis in axes},)
+    """The small network, with sizes and number of samples left open where it promises so."""
+    _, *last = contract.shapes[-1]
+    shape = (2 if contract.forms.batch else 1, *last)
     with torch.no_grad():
-        return torch.export.export(contract.small(), (image(contract.shapes[-1]),), dynamic_shapes=sizes)
+        return torch.export.export(contract.small(), (image(shape),), dynamic_shapes=(contract.forms.open_axes(shape),))
 
 
 def exported_shapes(contract: Contract) -> list[tuple[int, ...]]:
-    return [contract.shapes[-1], contract.shapes[0]] if contract.multiple else [contract.shapes[-1]]
+    last = contract.shapes[-1]
+    same = [shape for shape in contract.shapes if shape[2:] == last[2:]] if contract.forms.batch else [last]
+    return same + [shape for shape in contract.shapes if contract.forms.holds(shape) and shape not in same]
 
 
 def test_torch_export(contract: Contract, network: nn.Module, exported: torch.export.ExportedProgram) -> None:
@@ -326,12 +327,15 @@ def test_onnx(contract: Contract, network: nn.Module, exported: torch.export.Exp
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_compile_in_one_graph(contract: Contract, network: nn.Module, training: bool) -> None:
+    if training and not contract.trained:
+        pytest.skip("its parts are trained, and compiled, by themselves")
     torch._dynamo.reset()
-    compiled = torch.compile(network, backend="aot_eager", fullgraph=contract.any_size)
+    backend = "aot_eager" if training else "eager"  # the former, which takes longer, is for gradients
+    compiled = torch.compile(network, backend=backend, fullgraph=contract.forms.any_size)
     if not training:
         assert_same(compiled, network, contract.shapes[:1], contract.tolerance)
         return
-    network.train(contract.trained)
+    network.train()
     for module in network.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd | DropPath):
             module.eval()  # random

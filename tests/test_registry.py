@@ -105,3 +105,14 @@ def test_in_an_exported_bundle_the_registry_finds_that_bundle(tmp_path: Path) ->
     code = "from custom_nets.registry import available; print(*available(), available()['rsanet'].folder)"
     shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["rsanet", str(tmp_path)]
+
+
+def test_a_bundle_beside_this_one_is_found_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in MONAI Label, where one copy of the package serves several exported bundles."""
+    metadata = json.loads((ROOT / "bundles" / "rsanet" / "configs" / "metadata.json").read_text())
+    (tmp_path / "other" / "configs").mkdir(parents=True)
+    (tmp_path / "other" / "configs" / "metadata.json").write_text(json.dumps(metadata | {"bundle": "other"}))
+    with pytest.raises(InputError, match="'other' is unknown"):
+        bundle("other")
+    monkeypatch.syspath_prepend(tmp_path / "other")
+    assert bundle("other").folder == tmp_path / "other"

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from custom_nets.registry import ROOT
 from custom_nets.training.records import RunRecords
 from custom_nets.training.reproducible import SeedEpoch
 from custom_nets.training.run_state import RunState, resume_from
 from tests.bundle_runs import TINY, Runs
+from tests.forked_commands import python_m
 from tests.killed_runs import MOMENTS
 
 
@@ -82,9 +79,7 @@ def killed(trained: Runs, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     """Runs of three epochs, each killed at another moment."""
     runs = {moment: trained.elsewhere(tmp_path_factory.mktemp(moment)) for moment in MOMENTS}
     arguments = {moment: (run.name, str(run.data), str(run.folder), {"epochs": 3}) for moment, run in runs.items()}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.killed_runs", json.dumps(arguments)]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    ended = python_m("tests.killed_runs", json.dumps(arguments))
     assert ended.returncode == 0, ended.stderr
     return runs
 

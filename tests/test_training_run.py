@@ -107,8 +107,9 @@ def test_unvalidated_weights_give_way_to_the_first_validated(runs: Runs) -> None
     assert [row["val_mean_dice"] != "" for row in table(runs)] == [False, True, False]
 
 
-def test_a_host_that_brings_its_own_cases_and_no_validation(runs: Runs) -> None:
-    """As MONAI Label does: lists in place of the data sets' data, no dataset_dir."""
+def test_a_host_that_brings_its_own_cases_and_no_validation(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MONAI Label does: lists in place of the data sets' data, no dataset_dir, and all keys are evaluated."""
+    monkeypatch.setenv("MONAI_LABEL_APP_DIR", "somewhere")
     modalities = runs.bundle.modalities
     cases = [
         {
@@ -118,9 +119,14 @@ def test_a_host_that_brings_its_own_cases_and_no_validation(runs: Runs) -> None:
         for number in (0, 1)
     ]
     given = {"train__dataset__data": cases, "validate__dataset__data": []}
-    runs.run(dataset_dir=str(runs.folder / "nowhere"), **given)
-    last = torch.load(runs.models / "last.pt", weights_only=True)
-    assert all(torch.equal(last["model"][key], value) for key, value in weights(runs.models / "model.pt").items())
+    hosted = runs.workflow(dataset_dir=str(runs.folder / "nowhere"), **given)
+    hosted.run_id = ""  # what 3D Slicer sends
+    hosted.initialize()
+    hosted.run()
+    assert [row["epoch"] for row in table(runs)] == ["1", "2"]
+    last = hosted.parser.get_parsed_content("network").state_dict()
+    assert all(torch.equal(last[key], value) for key, value in weights(runs.models / "model.pt").items())
+    assert [path.name for path in runs.models.iterdir()] == ["model.pt"], "MONAI Label would serve another"
     cases[0]["label"] = str(runs.folder / "gone.nii.gz")
     assert "gone.nii.gz" in runs.refusal(dataset_dir=str(runs.folder / "nowhere"), **given)
 

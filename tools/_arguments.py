@@ -42,5 +42,13 @@ def numbers(option: str, value: Any) -> list[float]:
     return [float(one) for one in values]
 
 
+def names_in(value: Any) -> tuple[str, ...]:
+    """Names with commas between them, which the command line may have taken apart already; none for None."""
+    if value is None:
+        return ()
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    return tuple(str(part).strip() for part in parts)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

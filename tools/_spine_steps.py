@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from custom_nets.datasets.datalist import load_section
 from custom_nets.errors import InputError
-from custom_nets.files import write_json
-from custom_nets.spine.coarse_logits import file_digest
+from custom_nets.files import file_digest, write_json
 from custom_nets.spine.folds import relative_case
 from custom_nets.spine.weights import join_stages
 from tools._bundle_runs import run_bundle

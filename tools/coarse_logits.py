@@ -11,9 +11,9 @@ from monai.bundle import ConfigParser
 
 from custom_nets.datasets.datalist import load_section
 from custom_nets.errors import InputError
+from custom_nets.files import file_digest
 from custom_nets.options import options_in
 from custom_nets.registry import bundle
-from custom_nets.spine.coarse_logits import file_digest
 from custom_nets.spine.logits_sources import cases_by_name, load_coarse
 from custom_nets.spine.storing import CoarseStage, store_logits
 from tools._command import run

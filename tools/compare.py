@@ -15,6 +15,7 @@ from custom_nets.metrics.comparison import Comparison, NanRule, compare_models, 
 from custom_nets.metrics.reports import markdown_table
 from custom_nets.metrics.structure_figure import comparison_figure
 from custom_nets.metrics.surfaces import SURFACE_KEYS
+from tools._arguments import names_in
 from tools._command import run
 
 
@@ -59,12 +60,12 @@ def main(
 
 
 def _names(names: Any, result_dirs: tuple[str, ...]) -> list[str]:
-    """The models' names: given (Fire splits at commas when it can), or those of the folders, or the folders."""
+    """The models' names: given, or those of the folders, or the folders."""
     if names is None:
         short = [Path(str(one)).resolve().name for one in result_dirs]
         found = short if len(set(short)) == len(short) else [str(one) for one in result_dirs]
     else:
-        found = [str(one).strip() for one in (names if isinstance(names, list | tuple) else str(names).split(","))]
+        found = list(names_in(names))
     if len(found) != len(result_dirs) or len(set(found)) != len(found):
         raise InputError(f"names are {', '.join(found)}; give {len(result_dirs)} different ones, one a folder")
     return found

@@ -73,11 +73,7 @@ class MultiLevelContextAggregator(nn.Module):
     """
 
     def __init__(
-        self,
-        filters: Sequence[int],
-        downsampling: str = "strided",
-        drop_path: float = 0.1,
-        swapped_axes: bool = True,
+        self, filters: Sequence[int], downsampling: str = "strided", drop_path: float = 0.1, swapped_axes: bool = True
     ) -> None:
         super().__init__()
         w0, w1, w2, w3 = filters

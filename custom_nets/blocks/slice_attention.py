@@ -18,13 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from custom_nets.blocks.derived import DerivedWeights
 from custom_nets.blocks.pointwise import PointwiseConvolution, present, project
-from custom_nets.blocks.slice_products import (
-    is_recorded,
-    mix_pieces,
-    pieces,
-    pieces_channels_last,
-    softmax_of_products,
-)
+from custom_nets.blocks.slice_products import is_recorded, mix_pieces, pieces, pieces_channels_last, softmax_of_products
 
 #: Axis of N x C x D x H x W whose slices attend to each other, by the name of the direction; the published order.
 SLICE_AXES: dict[str, int] = {"coronal": 3, "sagittal": 4, "axial": 2}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from custom_nets.config_linter import (
@@ -14,7 +15,7 @@ from custom_nets.config_linter import (
     stage_rules,
     text_rules,
 )
-from custom_nets.config_linter.reading import BundleFiles, Finding, read_bundle
+from custom_nets.config_linter.reading import BundleFiles, Config, Finding, read_bundle
 
 CONFIG_RULES = (*text_rules.CONFIG_RULES, *key_rules.CONFIG_RULES, *component_rules.CONFIG_RULES)
 BUNDLE_RULES = (
@@ -25,17 +26,29 @@ BUNDLE_RULES = (
     *stage_rules.BUNDLE_RULES,
 )
 
-__all__ = ["BUNDLE_RULES", "CONFIG_RULES", "BundleFiles", "Finding", "lint", "read_bundle"]
+__all__ = ["BUNDLE_RULES", "CONFIG_RULES", "BundleFiles", "Finding", "findings_by_rule", "lint", "read_bundle"]
+
+#: A rule about a whole bundle, or about one configuration.
+LintRule = Callable[[BundleFiles], Iterable[Finding]] | Callable[[Config], Iterable[Finding]]
 
 
 def lint(folder: Path) -> list[Finding]:
-    """Return everything that the rules find in the bundle in ``folder``.
+    """Return everything that the rules find in the bundle in ``folder``."""
+    return [finding for _, found in findings_by_rule(read_bundle(folder)) for finding in found]
+
+
+def findings_by_rule(bundle: BundleFiles) -> Iterator[tuple[LintRule, Iterator[Finding]]]:
+    """Yield each rule with what it finds in the bundle, of a bundle's configurations in all of them.
 
     A configuration that cannot be merged or resolved is judged by the rules about its text alone.
     """
-    bundle = read_bundle(folder)
-    findings = [finding for rule in BUNDLE_RULES for finding in rule(bundle)]
+    for bundle_rule in BUNDLE_RULES:
+        yield bundle_rule, iter(bundle_rule(bundle))
+    for config_rule in CONFIG_RULES:
+        yield config_rule, _in_configs(config_rule, bundle)
+
+
+def _in_configs(rule: Callable[[Config], Iterable[Finding]], bundle: BundleFiles) -> Iterator[Finding]:
     for config in bundle.configs.values():
-        rules = text_rules.CONFIG_RULES if config.broken else CONFIG_RULES
-        findings.extend(finding for rule in rules for finding in rule(config))
-    return findings
+        if rule in text_rules.CONFIG_RULES or not config.broken:
+            yield from rule(config)

@@ -44,7 +44,7 @@ ALLOWED = {
     "numpy.int16": "a number type",
     "numpy.uint16": "a number type",
     "numpy.uint8": "a number type",
-    "os.environ": "read the variables that torchrun sets",
+    "os.environ": "see what torchrun and MONAI Label have set",
     "os.environ.get": "read the variables that torchrun sets",
     "os.path.isfile": "find out from which folder the bundle is run",
     "os.path.join": "make a path",

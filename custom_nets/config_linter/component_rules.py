@@ -15,9 +15,7 @@ from monai.bundle.config_item import ConfigComponent
 from custom_nets.config_linter.reading import Config, Finding, nodes_of
 
 #: Component -> what to use in its place, and why.
-_REPLACED = {
-    "Spacingd": "custom_nets.transforms.SafeSpacingd: MONAI 1.6's own breaks MONAI Label",
-}
+_REPLACED = {"Spacingd": "custom_nets.transforms.SafeSpacingd: MONAI 1.6's own breaks MONAI Label"}
 _HANDLERS = ("handlers", "train::handlers", "validate::handlers")
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,7 @@ PROMISED = {
     ),
 }
 _BEGINNING = ["$import sys", "$sys.path.append(@bundle_root)"]
+_TRAINING = ["$@run"]
 
 
 def keys_are_alive(config: Config) -> Iterator[Finding]:
@@ -52,15 +54,20 @@ def promised_keys_are_there(config: Config) -> Iterator[Finding]:
 
 
 def runs_by_both_names(config: Config) -> Iterator[Finding]:
-    """`run` and `training` or `evaluating` are lists, and the same."""
+    """`run` and `training` or `evaluating` are lists, and do the same.
+
+    `training` refers to `run`: MONAI Label evaluates all keys where 3D Slicer asks for a training, and a copy would
+    train once more.
+    """
     if config.overlay and not {"run", "training", "evaluating"} & set(config.own):
         return
     alias = "training" if config.workflow == "train" else "evaluating"
     for name in ("run", alias):
         if not isinstance(config.resolved.get(name), list):
             yield config.finding(name, "is no list of expressions", "write a list, so that it can be run by that name")
-    if config.resolved.get("run") != config.resolved.get(alias):
-        yield config.finding(alias, "differs from 'run'", "make them the same")
+    wanted = _TRAINING if alias == "training" else config.resolved.get("run")
+    if config.resolved.get(alias) != wanted:
+        yield config.finding(alias, "differs from 'run', or copies it", f"write {json.dumps(wanted)}")
 
 
 def initialize_finds_the_code(config: Config) -> Iterator[Finding]:

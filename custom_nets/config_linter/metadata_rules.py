@@ -51,7 +51,7 @@ def version_is_in_the_changelog(bundle: BundleFiles) -> Iterator[Finding]:
 
 def versions_are_the_tested_ones(bundle: BundleFiles) -> Iterator[Finding]:
     """Versions of packages are exact, and those that constraints.txt pins."""
-    pinned = _pinned(bundle.folder.parents[1] / "constraints.txt")
+    pinned = _pinned(bundle.folder / ".." / ".." / "constraints.txt")
     named = {key: (package, bundle.metadata.get(key)) for key, package in _PACKAGES.items()}
     required = bundle.metadata.get("required_packages_version", {})
     named.update({f"required_packages_version::{name}": (name, version) for name, version in required.items()})

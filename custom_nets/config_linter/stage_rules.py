@@ -43,11 +43,7 @@ STAGES_OF: dict[str, dict[str, Stage]] = {
             )
         ),
         "custom_nets.ResUNet2d": Stage(
-            (
-                _CROPPED,
-                {"_target_": f"{_SPINE}.ResizeInPlaned", "size": "@fine_size", "mode": "spline"},
-                _NORMALISED,
-            ),
+            (_CROPPED, {"_target_": f"{_SPINE}.ResizeInPlaned", "size": "@fine_size", "mode": "spline"}, _NORMALISED),
             renamed={"patch_size": "fine_size", "coarse_size": "patch_size"},
         ),
     }

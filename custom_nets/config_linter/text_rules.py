@@ -13,7 +13,8 @@ from custom_nets.config_linter.expressions import Expression, bindings_of, expre
 from custom_nets.config_linter.reading import Config, Finding, has, references_in
 
 _ABSOLUTE = re.compile(r"(/|~|[A-Za-z]:[\\/])")
-_PERSONAL = re.compile(r"/(home|users|root|mnt|media|tmp|scratch)/|[\\/]users[\\/]", re.IGNORECASE)
+#: Beginnings of paths that exist on one machine only, wherever they stand.
+PERSONAL_PATH = re.compile(r"/(home|users|root|mnt|media|tmp|scratch)/|[\\/]users[\\/]", re.IGNORECASE)
 
 
 def keys_are_given_once(config: Config) -> Iterator[Finding]:
@@ -64,7 +65,7 @@ def paths_are_relative(config: Config) -> Iterator[Finding]:
     for key, value in config.nodes():
         if isinstance(value, str) and not value.startswith("$") and _ABSOLUTE.match(value):
             yield config.finding(key, f"is the absolute path '{value}'", "build it from @bundle_root")
-        elif isinstance(value, str) and _PERSONAL.search(value):
+        elif isinstance(value, str) and PERSONAL_PATH.search(value):
             yield config.finding(key, f"holds a personal path: '{value}'", "build it from @bundle_root")
     for expression in expressions_of(config):
         for text in _absolute_in(expression):

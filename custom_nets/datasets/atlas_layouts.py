@@ -10,10 +10,7 @@ from __future__ import annotations
 from custom_nets.datasets.layouts import NIFTI, Layout, modality_patterns
 
 # A folder below the top may be given as the data set's folder; its site is then unknown.
-_R1_1 = (
-    r"(?:(?:.*/)?(?P<site>Site_?\d+)/|(?:.*/)?)(?P<patient>\d{6})/(?P<time>t\d+)/"
-    rf"(?P=patient)_FILE_stx{NIFTI}"
-)
+_R1_1 = r"(?:(?:.*/)?(?P<site>Site_?\d+)/|(?:.*/)?)(?P<patient>\d{6})/(?P<time>t\d+)/" rf"(?P=patient)_FILE_stx{NIFTI}"
 ATLAS_R1_1 = Layout(
     "atlas_r1.1",
     "Site1/031768/t01/031768_{t1w_deface,LesionSmooth,LesionSmooth_1}_stx.nii.gz",

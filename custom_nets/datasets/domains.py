@@ -91,12 +91,7 @@ BRATS = Domain(
 
 # The masks of MRSpineSeg's own test scans are not public.
 MRSPINESEG_CHALLENGE = Domain(
-    ("T2",),
-    {},
-    (MRSPINESEG, MRSPINESEG_SCRIPTS),
-    always_test=True,
-    published_folds=True,
-    label_graph="mrspineseg",
+    ("T2",), {}, (MRSPINESEG, MRSPINESEG_SCRIPTS), always_test=True, published_folds=True, label_graph="mrspineseg"
 )
 SPIDER = Domain(("T2",), {}, (SPIDER_SERIES["t2"],), label_graph="spider", series=SPIDER_SERIES)
 SPINE = Domain(("T2",), {}, SPINE_FOLDERS, label_graph="mrspineseg")

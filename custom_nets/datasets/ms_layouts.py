@@ -23,8 +23,7 @@ ISBI2015 = Layout(
     "isbi2015",
     "training01/preprocessed/training01_01_{mprage,t2,flair,pd}_pp.nii, training01/masks/training01_01_mask1.nii",
     modality_patterns(
-        _ISBI.replace("FOLDER", "preprocessed"),
-        {"T1": "mprage_pp", "T2": "t2_pp", "FLAIR": "flair_pp", "PD": "pd_pp"},
+        _ISBI.replace("FOLDER", "preprocessed"), {"T1": "mprage_pp", "T2": "t2_pp", "FLAIR": "flair_pp", "PD": "pd_pp"}
     ),
     _ISBI.replace("FOLDER", "masks").replace("FILE", "maskRATER"),
     raters=2,

@@ -93,12 +93,7 @@ def check_intensities(volume: Volume, names: Sequence[str], bright: tuple[float,
 
 
 def check_label(
-    volume: Volume,
-    labels: Sequence[int],
-    empty: Severity | None,
-    add: Add,
-    convention: str = "",
-    graph: str = "",
+    volume: Volume, labels: Sequence[int], empty: Severity | None, add: Add, convention: str = "", graph: str = ""
 ) -> None:
     """Whether a label map is 3D, holds only the stated values, and some foreground.
 

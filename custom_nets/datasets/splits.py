@@ -158,11 +158,7 @@ def folds_by_permutation(
 
 
 def folds_by_patient(
-    patients: Sequence[str],
-    volumes: Sequence[float],
-    folds: int,
-    seed: int = 0,
-    groups: Sequence[str] | None = None,
+    patients: Sequence[str], volumes: Sequence[float], folds: int, seed: int = 0, groups: Sequence[str] | None = None
 ) -> list[int]:
     """Split cases into folds for cross-validation; every patient is in exactly one fold.
 

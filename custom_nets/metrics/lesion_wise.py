@@ -113,12 +113,7 @@ def check_lesion_rules(dilations: int, min_volume: float) -> None:
 
 
 def _lesions(
-    predicted: NDArray[np.bool_],
-    true: NDArray[np.bool_],
-    dilations: int,
-    least: float,
-    connectivity: int,
-    element: int,
+    predicted: NDArray[np.bool_], true: NDArray[np.bool_], dilations: int, least: float, connectivity: int, element: int
 ) -> _Lesions:
     """Find the lesions of both masks and match them; lesions of fewer than ``least`` voxels do not count."""
     grown = true

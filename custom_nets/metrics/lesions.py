@@ -28,10 +28,7 @@ ROW_KEYS = (
 
 
 def lesion_metrics(
-    prediction: ArrayLike,
-    reference: ArrayLike,
-    spacing: Sequence[float] = (1.0, 1.0, 1.0),
-    connectivity: int = 26,
+    prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1.0, 1.0, 1.0), connectivity: int = 26
 ) -> dict[str, float]:
     """Compare a predicted lesion mask P with a reference mask R.
 

@@ -29,11 +29,7 @@ STROKE_AVERAGED = (
 )
 
 #: The keys of one row, in the order of the table; all values are numbers.
-STROKE_KEYS = (
-    *STROKE_AVERAGED,
-    *("volume_ref_ml", "volume_pred_ml"),
-    *(*VOXEL_COUNTS, *LESION_COUNTS),
-)
+STROKE_KEYS = (*STROKE_AVERAGED, *("volume_ref_ml", "volume_pred_ml"), *(*VOXEL_COUNTS, *LESION_COUNTS))
 
 
 def stroke_metrics(

@@ -20,10 +20,7 @@ from custom_nets.metrics.label_maps import Box, common_boxes, joint_histogram, l
 from custom_nets.metrics.surfaces import SURFACE_KEYS, surface_metrics
 
 #: What is averaged: all of it, or all but the surface distances where they were not computed.
-STRUCTURE_AVERAGED = (
-    *("dice", "iou", "sensitivity", "specificity"),
-    *(*SURFACE_KEYS, "rvd", "rvd_absolute"),
-)
+STRUCTURE_AVERAGED = (*("dice", "iou", "sensitivity", "specificity"), *(*SURFACE_KEYS, "rvd", "rvd_absolute"))
 
 #: Volumes in ml, known even of a structure that the reference lacks.
 STRUCTURE_VOLUMES = ("volume_ref_ml", "volume_pred_ml", "false_positive_ml")
@@ -118,11 +115,7 @@ def _overlap(tp: int, n_pred: int, n_ref: int, total: int, count_hallucinated: b
 
 
 def _distances(
-    predicted: NDArray[np.int32],
-    true: NDArray[np.int32],
-    value: int,
-    box: Box | None,
-    spacing: Sequence[float],
+    predicted: NDArray[np.int32], true: NDArray[np.int32], value: int, box: Box | None, spacing: Sequence[float]
 ) -> dict[str, float]:
     """Surface distances of one structure, computed in the smallest box that holds it in both label maps."""
     if box is None:

@@ -105,10 +105,7 @@ def surface(mask: NDArray[np.bool_], connectivity: int = 6) -> NDArray[np.bool_]
 
 
 def surface_distances(
-    prediction: ArrayLike,
-    reference: ArrayLike,
-    spacing: Sequence[float] = (1.0, 1.0, 1.0),
-    connectivity: int = 6,
+    prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1.0, 1.0, 1.0), connectivity: int = 6
 ) -> SurfaceDistances:
     """Measure both directed sets of distances between two surfaces.
 

@@ -116,7 +116,7 @@ class S2aNet(nn.Module):
         if not torch.jit.is_scripting():  # noqa: SIM102
             if is_lean(maps[0], self.head.weight):
                 return self.decode([split(level, self.num_slices) for level in maps])
-        return self.decode([list(level.chunk(self.num_slices)) for level in maps])
+        return self.decode([_positions(level, self.num_slices) for level in maps])
 
     def encode(self, slices: Tensor, positions: int = 1) -> list[Tensor]:
         """Encode slices by themselves, which every window that they are part of then shares.
@@ -130,7 +130,7 @@ class S2aNet(nn.Module):
             What :meth:`decode` takes of each slice: the skips of levels 1 to 3 and the map behind the third pooling.
         """
         slices = channels_last_on_cpu(slices)
-        parts = slices.chunk(len(self.encoders))
+        parts = _positions(slices, len(self.encoders))
         levels: list[list[Tensor]] = [[], [], [], []]
         for number, encoder in enumerate(self.encoders):
             for level, one in enumerate(encoder(parts[number], positions if len(parts) == 1 else 1)):
@@ -207,6 +207,13 @@ class _AsItIs(nn.Module):
 
     def forward(self, x: Tensor, positions: int = 1) -> Tensor:
         return x
+
+
+def _positions(slices: Tensor, number: int) -> list[Tensor]:
+    """The slices of each position in turn; unlike `chunk`, also where `torch.export` leaves their number open."""
+    if number == 1:
+        return [slices]
+    return list(slices.unflatten(0, [number, -1]).unbind(0))
 
 
 def _check(num_slices: int, skip: str, slice_order: str, poolings: int, scale_aware: str) -> None:

@@ -37,7 +37,8 @@ class ZoomResUNet(nn.Module):
 
     Shape:
         N x in_channels x D x H x W -> logits N x out_channels x D x H x W. Any size of at least 8 voxels an axis;
-        multiples of 8 avoid the interpolation of an upsampled map to its skip's size.
+        multiples of 8 avoid the interpolation of an upsampled map to its skip's size. `torch.export` and ONNX leave
+        sizes of 16 voxels and more open.
 
     Raises:
         ValueError: for an option that makes no network; when called, for a volume smaller than 8 voxels.
@@ -122,9 +123,16 @@ def _recomputed(part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
 
 def fit(x: Tensor, skip: Tensor) -> Tensor:
     """Resize D, H, W of ``x`` to those of ``skip``, trilinearly (align_corners False); odd sizes need it."""
-    if torch.jit.is_tracing() or x.shape[2:] != skip.shape[2:]:
+    if torch.jit.is_tracing() or _exporting() or x.shape[2:] != skip.shape[2:]:
         return F.interpolate(x, size=skip.shape[2:], mode="trilinear", align_corners=False)
     return x
+
+
+def _exporting() -> bool:
+    """Whether `torch.export` is at work: sizes that it leaves open may be odd, and an equal size changes nothing."""
+    if torch.jit.is_scripting():
+        return False
+    return torch.compiler.is_exporting()
 
 
 def _initialise(module: nn.Module) -> None:

@@ -35,9 +35,7 @@ def make_pelvis(rng: np.random.Generator, grid: Grid) -> PhantomCase:
     anatomy, scanner = rng.spawn(2)
     pelvis = Pelvis(anatomy)
     fine = Grid(
-        (*grid.shape[:2], grid.shape[2] * _SUB_SLICES),
-        (*grid.spacing[:2], grid.spacing[2] / _SUB_SLICES),
-        grid.centre,
+        (*grid.shape[:2], grid.shape[2] * _SUB_SLICES), (*grid.spacing[:2], grid.spacing[2] / _SUB_SLICES), grid.centre
     )
     found = pelvis.sample(fine.points())
     by_tissue = np.array([SIGNAL[tissue] for tissue in TISSUES], np.float32)

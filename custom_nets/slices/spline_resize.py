@@ -33,7 +33,7 @@ def spline_resize(x: Tensor, size: Sequence[int], background: float = 0.0) -> Te
     Raises:
         InputError: for a size below 1.
     """
-    rows, columns = (_matrix(n, m).to(x) for n, m in zip(x.shape[-2:], size, strict=True))
+    rows, columns = (torch.from_numpy(_matrix(n, m)).to(x) for n, m in zip(x.shape[-2:], size, strict=True))
     with torch.autocast(x.device.type, enabled=False):
         out = rows @ (x - background) @ columns.T + background
     within = tuple(range(1, x.ndim)) if x.ndim > 2 else (0, 1)
@@ -60,7 +60,7 @@ def nearest_resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """
     for axis, wanted in ((-2, size[0]), (-1, size[1])):
         if x.shape[axis] != wanted:
-            x = x.index_select(axis, _indices(x.shape[axis], wanted).to(x.device))
+            x = x.index_select(axis, torch.from_numpy(_indices(x.shape[axis], wanted)).to(x.device))
     return x
 
 
@@ -71,20 +71,20 @@ def linear_resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return torch.nn.functional.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
+# Arrays are kept, not tensors: what `torch.export` makes while it runs is no tensor that serves anybody else.
 @lru_cache(maxsize=64)
-def _matrix(n_in: int, n_out: int) -> Tensor:
+def _matrix(n_in: int, n_out: int) -> np.ndarray:
     _check(n_in, n_out)
     shrinks = n_out < n_in
-    columns = resize(np.eye(n_in), (n_out, n_in), order=3, mode="constant", anti_aliasing=shrinks, clip=False)
-    return torch.from_numpy(columns)
+    return resize(np.eye(n_in), (n_out, n_in), order=3, mode="constant", anti_aliasing=shrinks, clip=False)
 
 
 @lru_cache(maxsize=64)
-def _indices(n_in: int, n_out: int) -> Tensor:
+def _indices(n_in: int, n_out: int) -> np.ndarray:
     _check(n_in, n_out)
     row = np.arange(n_in, dtype=np.float64)
     indices = resize(row, (n_out,), order=0, mode="edge", anti_aliasing=False, preserve_range=True)
-    return torch.from_numpy(indices.round().astype(np.int64))
+    return indices.round().astype(np.int64)
 
 
 def _check(n_in: int, n_out: int) -> None:

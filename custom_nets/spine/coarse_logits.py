@@ -63,22 +63,6 @@ def graph_digest(graph: LabelGraph) -> str:
     return hashlib.sha256(json.dumps(graph.to_config(), sort_keys=True).encode()).hexdigest()
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file, as hexadecimal text.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint file; check the path, or train first.")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def logits_path(folder: str | Path, case: str) -> Path:
     """Where the logits of a case lie in a folder."""
     return Path(folder) / f"{case}.npz"

@@ -216,11 +216,7 @@ class AddCoarseLogitsd(MapTransform):
     """
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        source: LogitsSource,
-        name_key: str = "case_name",
-        logits_key: str = "coarse_logits",
+        self, keys: KeysCollection, source: LogitsSource, name_key: str = "case_name", logits_key: str = "coarse_logits"
     ) -> None:
         super().__init__(keys)
         self.source = source

@@ -95,11 +95,7 @@ class SemanticGraphLoss(nn.Module):
 
 
 #: The terms by the names that the option `loss_name` takes.
-TERMS = {
-    "cross_entropy": NodeCrossEntropy,
-    "pixelwise": PixelwiseCrossEntropy,
-    "fpfn": FalsePositiveFalseNegativeLoss,
-}
+TERMS = {"cross_entropy": NodeCrossEntropy, "pixelwise": PixelwiseCrossEntropy, "fpfn": FalsePositiveFalseNegativeLoss}
 
 
 def spine_loss(name: str = "cross_entropy", aux_weight: float = 0.3) -> SemanticGraphLoss:

@@ -7,7 +7,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from custom_nets.checkpoints import StateDict, load_weights, read_checkpoint, require_same, save_weights, unwrap
+from torch import nn
+
+from custom_nets.checkpoints import StateDict, bare, load_weights, read_checkpoint, require_same, save_weights, unwrap
 from custom_nets.errors import InputError
 
 _logger = logging.getLogger(__name__)
@@ -74,6 +76,35 @@ def join_stages(coarse: str | Path, refinement: str | Path, path: str | Path) ->
         },
         path,
     )
+
+
+class FirstStageFile:
+    """Where a training of the first stage starts from a file of both stages, the weights go back into such a file.
+
+    MONAI Label trains the model that it serves: it hands all entries of its file to the network in training, and goes
+    on with the file that the training writes. The network takes its own of the entries, and this writes the others as
+    they were. A training that starts from anything else writes the first stage alone.
+
+    Args:
+        network: `GCSN` in training.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._prefix = ""
+        self._others: StateDict = {}
+        bare(network).register_load_state_dict_pre_hook(self._take_first_stage)
+
+    def __call__(self, state_dict: StateDict, path: str | Path) -> None:
+        """Write the weights of the first stage, whole or not at all."""
+        save_weights({**{self._prefix + name: value for name, value in state_dict.items()}, **self._others}, path)
+
+    def _take_first_stage(self, network: nn.Module, state_dict: StateDict, prefix: str, *_: Any) -> None:
+        own = _part(state_dict, _FIRST)
+        self._prefix = _FIRST if own else ""
+        self._others = {name: state_dict[name] for name in state_dict if own and not name.startswith(_FIRST)}
+        if own:
+            state_dict.clear()
+            state_dict.update(own)
 
 
 def first_stage_of(checkpoint: str | Path) -> StateDict:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
-from custom_nets.checkpoints import bare, read_checkpoint, require_same, save_weights
+from custom_nets.checkpoints import StateDict, bare, read_checkpoint, require_same, save_weights
 from custom_nets.errors import InputError, stops_with_message
 from custom_nets.files import written_whole
 from custom_nets.training.records import RunRecords
@@ -83,6 +83,8 @@ class RunState:
         evaluator: whose key metric picks the best epoch; None = the last epoch is the best.
         resume: see :func:`resume_from`. A run that starts anew keeps the files of an earlier one as `*.previous.pt`; it
             leaves no `last.pt`, so that it is not the earlier run that is resumed if this one ends in its first epoch.
+        keep_last: whether `last.pt` is written.
+        save: writes weights to `model.pt`, whole or not at all; None = alone, as a bare state dict.
     """
 
     def __init__(
@@ -94,12 +96,16 @@ class RunState:
         records: RunRecords,
         evaluator: Any = None,
         resume: bool | str = False,
+        keep_last: bool = True,
+        save: Callable[[StateDict, Path], None] | None = None,
     ) -> None:
         self.ckpt_dir = Path(ckpt_dir)
         self.network = network
         self.parts: dict[str, Any] = {"optimizer": optimizer, "lr_scheduler": lr_scheduler, "records": records}
         self.evaluator = evaluator
         self.resume = resume_from(resume, ckpt_dir)
+        self.keep_last = keep_last
+        self.save_weights = save or save_weights
 
     @property
     def last(self) -> Path:
@@ -139,7 +145,11 @@ class RunState:
             return
         weights = bare(self.network).state_dict()
         if not self._validates() or self.evaluator.state.best_metric_epoch in (-1, engine.state.epoch):
-            save_weights(weights, self.best)
+            self.save_weights(weights, self.best)
+        if self.keep_last:
+            self._save_last(engine, weights)
+
+    def _save_last(self, engine: Any, weights: StateDict) -> None:
         content = {
             "format": _FORMAT,
             "model": weights,

@@ -111,13 +111,15 @@ def document(plan: VolumePlan) -> dict[str, Any]:
         "options": asdict(plan.options),
         "lesions": [scan_row(lesions) for lesions in surveyed.lesions],
         "lesion_box": {f"{level:g}": list(surveyed.box.size(level)) for level in BOX_LEVELS},
-        "occurrence": None
-        if occurrence is None
-        else {
-            "largest": occurrence.largest,
-            "support_voxels": occurrence.support,
-            "profiles": dict(zip("RAS", (profile.tolist() for profile in occurrence.profiles), strict=True)),
-        },
+        "occurrence": (
+            None
+            if occurrence is None
+            else {
+                "largest": occurrence.largest,
+                "support_voxels": occurrence.support,
+                "profiles": dict(zip("RAS", (profile.tolist() for profile in occurrence.profiles), strict=True)),
+            }
+        ),
         "candidates": [_candidate(one, plan) for one in plan.judged],
         "recommended": [
             {

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
 import zipfile
@@ -19,7 +18,6 @@ from custom_nets.errors import InputError
 from custom_nets.label_graphs.chains import mrspineseg
 from custom_nets.spine.coarse_logits import (
     Provenance,
-    file_digest,
     graph_digest,
     graph_names,
     read_logits,
@@ -202,13 +200,6 @@ def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
 def test_the_digest_of_a_graph_feels_its_edges() -> None:
     fewer = dataclasses.replace(GRAPH, edges=GRAPH.edges[:1])
     assert graph_digest(fewer) != graph_digest(GRAPH) == graph_digest(mrspineseg(2))
-
-
-def test_the_digest_of_a_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "model.pt").write_bytes(b"x" * 3_000_000)
-    assert file_digest(tmp_path / "model.pt") == hashlib.sha256(b"x" * 3_000_000).hexdigest()
-    with pytest.raises(InputError, match="no such checkpoint"):
-        file_digest(tmp_path / "gone.pt")
 
 
 @pytest.mark.parametrize(("slices", "depth"), [(12, 18), (13, 18), (18, 18), (1, 2), (20, 20)])

@@ -17,11 +17,11 @@ from custom_nets import registry
 from custom_nets.case_names import case_name
 from custom_nets.checkpoints import save_weights
 from custom_nets.datasets.datalist import load_section
-from custom_nets.files import write_json
+from custom_nets.files import file_digest, write_json
 from custom_nets.label_graphs.chains import mrspineseg
 from custom_nets.label_graphs.reading import read_label_graph
 from custom_nets.metrics import spine_reports
-from custom_nets.spine.coarse_logits import file_digest, read_logits, read_provenance
+from custom_nets.spine.coarse_logits import read_logits, read_provenance
 from custom_nets.spine.folds import fold_of_cases
 from tests.tools import memorising_spines
 from tests.tools.memorising_spines import KNOWN, bundle_in, data_in, node

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,11 +18,13 @@ import torch
 from monai.bundle import ConfigParser
 
 from custom_nets.datasets.datalist import load_section
+from custom_nets.files import file_digest
 from custom_nets.label_graphs.chains import mrspineseg
 from custom_nets.options import options_in
 from custom_nets.registry import ROOT, bundle
-from custom_nets.spine.coarse_logits import file_digest, read_logits, read_provenance
+from custom_nets.spine.coarse_logits import read_logits, read_provenance
 from tests.bundle_runs import run_here
+from tests.forked_commands import python_m
 from tests.tools import memorising_spines
 from tests.tools.killed_spines import MOMENTS, run
 from tests.tools.small_spines import SHAPE, data_in
@@ -45,9 +46,7 @@ def folders(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     """Folders of runs, each killed at another moment, one never."""
     folders = {moment: tmp_path_factory.mktemp("ended") / "a run" for moment in MOMENTS}
     arguments = {moment: (str(data), str(folder)) for moment, folder in folders.items()}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.tools.killed_spines", json.dumps(arguments)]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    ended = python_m("tests.tools.killed_spines", json.dumps(arguments))
     assert ended.returncode == 0, ended.stderr
     return folders
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,10 @@ import torch
 
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
-from custom_nets.registry import ROOT, available
+from custom_nets.registry import available
 from custom_nets.schedules import sgdr
 from tests.bundle_runs import make_data, run_here
+from tests.forked_commands import python_m
 from tests.tools.killed_zooms import MOMENTS, OPTIONS, run
 from tools import _bundle_runs, _stages, rank_runs, zoom_in_out
 from tools._command import run as run_tool
@@ -68,9 +67,7 @@ def ended(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[st
     """Folders of runs, each killed at another moment, one never; and what they all said."""
     folders = {moment: tmp_path_factory.mktemp("ended") / "a run" for moment in MOMENTS}
     arguments = {moment: (str(data), str(folder)) for moment, folder in folders.items()}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.tools.killed_zooms", json.dumps(arguments)]
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    ended = python_m("tests.tools.killed_zooms", json.dumps(arguments))
     assert ended.returncode == 0, ended.stderr
     return folders, ended.stdout + ended.stderr
 

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle as one folder, and one archive, that run where this repository is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from custom_nets.checkpoints import save_weights, weights_digest
+from custom_nets.config_linter.folder_rules import write_card as update_card
+from custom_nets.config_linter.reading import read_bundle
+from custom_nets.errors import InputError
+from custom_nets.files import write_json, write_text
+from custom_nets.model_zoo import filled_metadata
+from custom_nets.model_zoo.card import write_card
+from custom_nets.model_zoo.checking import Verdict, check_bundle
+from custom_nets.model_zoo.forms import Parity, parity_table, write_forms
+from custom_nets.model_zoo.labels import own_labels, with_labels_inside
+from custom_nets.model_zoo.large_files import write_large_files
+from custom_nets.model_zoo.model_options import read_configs, with_options
+from custom_nets.model_zoo.packing import copy_package, replace_folder, write_archive
+from custom_nets.registry import Bundle
+from custom_nets.running_config import built_network
+from custom_nets.spine.weights import load_stages
+
+#: Overlays that belong to the repository's demos.
+_DEMO = "demo"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is exported.
+
+    Attributes:
+        bundle: whose network it is.
+        checkpoint: its weights.
+        options: of the bundle's configurations with which it was trained, where they are not their defaults.
+        modalities: names of its input images, where they are not the bundle's.
+        results: folder of an evaluation of these weights; None leaves the metadata's eval_metrics empty.
+        url: address of a folder that will hold the large files.
+        version: of the bundle, where this is a new one, with its `changes`.
+        changes: what the changelog says of the new version.
+    """
+
+    bundle: Bundle
+    checkpoint: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    modalities: Sequence[str] | None = None
+    results: Path | None = None
+    url: str = ""
+    version: str | None = None
+    changes: str | None = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        folder: the bundle.
+        archive: the same as a zip file.
+        parity: of its TorchScript and ONNX forms.
+        verdicts: of its check.
+        scores: of its metadata.
+    """
+
+    folder: Path
+    archive: Path
+    parity: Parity
+    verdicts: list[Verdict]
+    scores: Mapping[str, float]
+
+
+def export(model: Model, place: Path) -> Export:
+    """Write ``place/NAME`` and ``place/NAME_vVERSION.zip``; an older export is replaced when the new one is whole.
+
+    Raises:
+        InputError: the model is not one of the bundle's network with these options, the results are of other weights,
+            what is in the way is no export, or the export fails its own check; nothing is written then.
+    """
+    folder = place / model.bundle.name
+    if folder.exists() and not (folder / "models" / "model.pt").is_file():
+        raise InputError(f"{folder}: is in the way and no export of a bundle; choose another folder, or remove it.")
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{model.bundle.name}.", dir=place) as temporary:
+        new = Path(temporary) / model.bundle.name
+        new.mkdir()
+        weights = _assemble(model, new)
+        scores, record = filled_metadata.read_scores(model.results, weights) if model.results else ({}, None)
+        metadata = _write_metadata(model, new, scores)
+        parity = write_forms(new)
+        write_large_files(new, model.url)
+        table = parity_table(parity)
+        source = model.bundle.folder
+        write_card(source, new, metadata, weights=weights, options=model.options, scored=record, parity=table)
+        update_card(read_bundle(new))
+        verdicts = check_bundle(new)
+        if failed := [verdict for verdict in verdicts if verdict.verdict == "fails"]:
+            lines = "".join(f"\n  {verdict.rule}: {verdict.told}" for verdict in failed)
+            raise InputError(f"the export of {model.bundle.name} fails {len(failed)} rules, nothing is written:{lines}")
+        archive = write_archive(new, place / f"{model.bundle.name}_v{metadata['version']}.zip")
+        replace_folder(new, folder)
+    return Export(folder, archive, parity, verdicts, scores)
+
+
+def _assemble(model: Model, folder: Path) -> str:
+    """Put configurations, code and weights into the folder; return the weights' digest."""
+    source = model.bundle.folder
+    for name in ("LICENSE", "docs/data_license.txt", "configs/logging.conf"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, folder / name)
+    options = with_labels_inside(model.options, folder)
+    if model.modalities is not None:
+        options["in_channels"] = len(model.modalities)
+    for name, config in with_options(read_configs(source), options).items():
+        if not name.startswith(_DEMO):
+            write_text(folder / "configs" / f"{name}.json", _config_text(model.bundle.name, config))
+    copy_package(folder)
+    return _write_weights(model, folder)
+
+
+def _config_text(name: str, config: Mapping[str, Any]) -> str:
+    """A configuration for a bundle that has its own folder, and data in it."""
+    config = dict(config)
+    if "bundle_root" in config:
+        config["bundle_root"] = "."
+    text = json.dumps(config, indent=4, ensure_ascii=False)
+    return text.replace(f"'../../data/{name}'", "'data'") + "\n"
+
+
+def _write_weights(model: Model, folder: Path) -> str:
+    """Write ``models/model.pt`` of what the export's network takes from the checkpoint."""
+    parser = ConfigParser()
+    parser.read_config(folder / "configs" / "inference.json")
+    parser["bundle_root"] = str(folder)
+    network = built_network(parser)
+    load_stages(network, model.checkpoint)
+    save_weights(network.state_dict(), folder / "models" / "model.pt")
+    return weights_digest(network)
+
+
+def _write_metadata(model: Model, folder: Path, scores: Mapping[str, float]) -> dict[str, Any]:
+    published, exported = (
+        ConfigParser.load_config_file(place / "configs" / "inference.json") for place in (model.bundle.folder, folder)
+    )
+    metadata = ConfigParser.load_config_file(model.bundle.folder / "configs" / "metadata.json")
+    metadata = filled_metadata.with_release(metadata, model.version, model.changes)
+    metadata = filled_metadata.with_versions(metadata)
+    metadata = filled_metadata.with_patch(metadata, published["patch_size"], exported["patch_size"])
+    slices = exported.get("num_slices", 1)
+    if model.modalities is not None or slices != published.get("num_slices", 1):
+        metadata = filled_metadata.with_modalities(metadata, model.modalities or model.bundle.modalities, slices)
+    if (labels := own_labels(model.options)) is not None:
+        metadata = filled_metadata.with_labels(metadata, labels)
+    metadata["eval_metrics"] = dict(scores)
+    write_json(folder / "configs" / "metadata.json", metadata)
+    return metadata

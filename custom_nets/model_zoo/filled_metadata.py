@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metadata of an export: what the repository's say, with the versions, labels and scores of the very model."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from custom_nets.errors import InputError
+from custom_nets.training.evaluation_record import EVALUATION
+
+Metadata = dict[str, Any]
+
+_SUMMARY = "metrics_summary.json"
+_PACKAGES = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
+_REQUIRED = "required_packages_version"
+
+
+def with_versions(metadata: Metadata) -> Metadata:
+    """Return metadata with the versions of the packages that are installed, with which an export is checked.
+
+    Bare, as the Model Zoo wants them: 2.13.0 for 2.13.0+cpu.
+    """
+    named = {key: _bare_version(package) for key, package in _PACKAGES.items()}
+    required = {package: _bare_version(package) for package in metadata[_REQUIRED]}
+    return {**metadata, **named, _REQUIRED: required}
+
+
+def with_release(metadata: Metadata, version: str | None, changes: str | None) -> Metadata:
+    """Return metadata of a new version of the bundle, or as they are where none is given.
+
+    Raises:
+        InputError: for a version that is not three numbers or is in the changelog already, or one of the two alone.
+    """
+    if version is None and changes is None:
+        return metadata
+    if not version or not changes:
+        raise InputError("--version and --changes go together: the changelog says what is in a version.")
+    if not re.fullmatch(r"\d+\.\d+\.\d+", str(version)):
+        raise InputError(f"--version {version}: give three numbers, 1.2.3.")
+    if version in metadata["changelog"]:
+        raise InputError(f"--version {version} is in the changelog already: give a new one.")
+    return {**metadata, "version": version, "changelog": {version: str(changes), **metadata["changelog"]}}
+
+
+def with_modalities(metadata: Metadata, modalities: Sequence[str], num_slices: int = 1) -> Metadata:
+    """Return metadata of a model of these modalities, in the network's order.
+
+    A 2.5D network sees ``num_slices`` slices of each, one slice after the other, as channels.
+    """
+    filled = deepcopy(metadata)
+    image = _image(filled)
+    offsets = range(-(num_slices // 2), num_slices - num_slices // 2)
+    beside = [f", slice {offset:+d}" if offset else ", slice 0" for offset in offsets] if num_slices > 1 else [""]
+    names = [modality + slice_ for slice_ in beside for modality in modalities]
+    image["channel_def"] = {str(number): name for number, name in enumerate(names)}
+    image["num_channels"] = len(names)
+    filled["image_classes"] = "; ".join(names)
+    return filled
+
+
+def with_labels(metadata: Metadata, labels: Mapping[int, str]) -> Metadata:
+    """Return metadata of a model of these labels: value -> name, background first."""
+    filled = deepcopy(metadata)
+    pred = _pred(filled)
+    pred["channel_def"] = {str(value): name for value, name in labels.items()}
+    pred["num_channels"] = len(labels)
+    filled["label_classes"] = filled["pred_classes"] = ", ".join(f"{value} {name}" for value, name in labels.items())
+    return filled
+
+
+def with_patch(metadata: Metadata, published: Sequence[int], patch_size: Sequence[int]) -> Metadata:
+    """Return metadata of a network that is built for its patch, with this patch; others as they are."""
+    filled = deepcopy(metadata)
+    for tensor in (_image(filled), _pred(filled)):
+        if tensor["spatial_shape"] == list(published):
+            tensor["spatial_shape"] = list(patch_size)
+    return filled
+
+
+def read_scores(results: Path, weights: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the means of an evaluation, metric by metric, and what it scored.
+
+    Args:
+        results: folder of an evaluation, or its metrics_summary.json.
+        weights: :func:`~custom_nets.checkpoints.weights_digest` of the model.
+
+    Raises:
+        InputError: the files are not there or no tables of an evaluation, or are those of other weights.
+    """
+    folder = results.parent if results.name == _SUMMARY else results
+    summary, record = (_read_object(folder / name) for name in (_SUMMARY, EVALUATION))
+    if record.get("weights") != weights:
+        raise InputError(
+            f"{folder}: scores of other weights (SHA-256 {str(record.get('weights'))[:12]}..., this model's "
+            f"{weights[:12]}...): evaluate this checkpoint with evaluate.json, or give its --results."
+        )
+    means = {name: value.get("mean") for name, value in summary.get("metrics", {}).items() if isinstance(value, dict)}
+    scores = {name: float(mean) for name, mean in means.items() if mean is not None and math.isfinite(mean)}
+    if not scores:
+        raise InputError(f"{folder / _SUMMARY}: has no metric with a mean; evaluate again with evaluate.json.")
+    return scores, record
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; give --results the folder that evaluate.json wrote.") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is no JSON file ({error}); evaluate again with evaluate.json.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: is no JSON object; evaluate again with evaluate.json.")
+    return content
+
+
+def _image(metadata: Metadata) -> dict[str, Any]:
+    return metadata["network_data_format"]["inputs"]["image"]
+
+
+def _pred(metadata: Metadata) -> dict[str, Any]:
+    return metadata["network_data_format"]["outputs"]["pred"]
+
+
+def _bare_version(package: str) -> str:
+    return version(package).partition("+")[0]

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules about the forms of a network, TorchScript and ONNX, that an export brings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from custom_nets.model_zoo.verdicts import Problem, Subject, fails
+
+#: Where an export keeps how far its forms are from the network.
+REPORT = "docs/parity.json"
+_FORMS = ("*.ts", "*.onnx")
+
+
+def forms_are_compared(subject: Subject) -> Iterator[Problem]:
+    """docs/parity.json compares each TorchScript and ONNX file with the network."""
+    written = {path.name for pattern in _FORMS for path in (subject.folder / "models").glob(pattern)}
+    compared = {str(form["file"]).rpartition("/")[2] for form in _report(subject).get("forms", ())}
+    for name in sorted(written - compared):
+        yield subject.missing(f"models/{name} is not in it", "compare it, as tools.export_bundle does")
+    for name in sorted(compared - written):
+        yield subject.missing(f"models/{name} is in it, but not in the bundle", "export the bundle again")
+
+
+def forms_agree(subject: Subject) -> Iterator[Problem]:
+    """TorchScript and ONNX files give what the network gives, as docs/parity.json has it."""
+    report = _report(subject)
+    for form in report.get("forms", ()):
+        for one in form["comparisons"]:
+            if not one["same_shape"] or not one["difference"] <= report["tolerance"] * one["largest"] < float("inf"):
+                found = f"{form['file']} differs by {one['difference']:.3g} on an input of {one['shape']}"
+                yield fails(found, "do not ship it, and say why in the card")
+
+
+def read_left_out(subject: Subject) -> set[str]:
+    """Return the forms that the export says cannot be made."""
+    return {str(form["file"]) for form in _report(subject).get("left_out", ())}
+
+
+def _report(subject: Subject) -> dict[str, Any]:
+    path = subject.folder / REPORT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+RULES = (forms_are_compared, forms_agree)

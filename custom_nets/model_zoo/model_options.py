@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options with which a model was trained, put into the configurations that go with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from custom_nets.config_linter.stage_rules import STAGES_OF
+from custom_nets.errors import InputError
+from custom_nets.options import options_in
+
+Configs = dict[str, dict[str, Any]]
+
+#: Options of one machine or one run: a model's configurations keep their defaults.
+_OF_A_RUN = {
+    *("bundle_root", "dataset_dir", "datalist", "section", "checkpoint", "refinement_checkpoint", "coarse_checkpoint"),
+    *("ckpt_dir", "output_dir", "logits_dir", "device", "resume", "pretrained", "num_workers"),
+}
+
+
+def read_configs(folder: Path) -> Configs:
+    """Return the configurations of a bundle by name, metadata left out."""
+    paths = sorted((folder / "configs").glob("*.json"))
+    return {path.stem: ConfigParser.load_config_file(path) for path in paths if path.stem != "metadata"}
+
+
+def overlay_options(configs: Configs, name: str) -> dict[str, Any]:
+    """Return what an overlay says of the model, such as demo.json, with which it was trained.
+
+    Raises:
+        InputError: there is no such overlay.
+    """
+    if name not in configs or _stands_alone(configs[name]):
+        overlays = ", ".join(other for other, config in configs.items() if not _stands_alone(config))
+        raise InputError(f"overlay '{name}' is unknown: choose one of {overlays}.")
+    known = _known(configs)
+    return {key: value for key, value in options_in(configs[name]).items() if key in known}
+
+
+def with_options(configs: Configs, options: Mapping[str, Any]) -> Configs:
+    """Return the configurations with the options of a model in each that stands alone and has them.
+
+    Where the stages of a network are trained one by one, a stage's training may call an option of the whole network
+    otherwise, see `STAGES_OF`: it gets the value under its own name.
+
+    Raises:
+        InputError: for an option that no configuration has, or that is one of a run and not of a model.
+    """
+    known = _known(configs)
+    for key in options:
+        if key not in known:
+            reason = "is not of a model but of a run" if key in _OF_A_RUN else "is no option of this bundle"
+            close = difflib.get_close_matches(key, known, n=1)
+            raise InputError(f"--{key}: {reason}{f'; did you mean --{close[0]}?' if close else '.'}")
+    whole = str(configs["inference"]["network_def"]["_target_"])
+    return {name: {**config, **_own(whole, config, options)} for name, config in configs.items()}
+
+
+def _own(whole: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    if not _stands_alone(config):
+        return {}
+    stage = STAGES_OF.get(whole, {}).get(str(config["network_def"]["_target_"]))
+    renamed = {key: key for key in config} | (dict(stage.renamed) if stage else {})
+    return {key: options[renamed[key]] for key in config if renamed[key] in options}
+
+
+def _known(configs: Configs) -> set[str]:
+    """Options of a model that one of the configurations has."""
+    alone = [config for config in configs.values() if _stands_alone(config)]
+    return {key for config in alone for key in options_in(config)} - _OF_A_RUN
+
+
+def _stands_alone(config: Mapping[str, Any]) -> bool:
+    return "network_def" in config

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders and archives of exports."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+from custom_nets.files import written_whole
+
+_PACKAGE = Path(__file__).parents[1]
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+#: Files that hardly get smaller.
+_DENSE = {".pt", ".ts", ".onnx", ".png", ".data"}
+
+
+def copy_package(folder: Path) -> None:
+    """Copy the whole of ``custom_nets`` into a bundle, where its configurations find it by the same names.
+
+    The whole, not a part: MONAI Label keeps the first ``custom_nets`` that it imports for all bundles that it serves.
+    """
+    shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+
+
+def write_archive(folder: Path, path: Path) -> Path:
+    """Write a zip archive of ``folder``, with its name at the top; the same files give the same bytes."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for file in files:
+            entry = zipfile.ZipInfo((folder.name / file.relative_to(folder)).as_posix(), _EPOCH)
+            entry.compress_type = zipfile.ZIP_STORED if file.suffix in _DENSE else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            entry.file_size = file.stat().st_size
+            with file.open("rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+    return path
+
+
+def replace_folder(new: Path, place: Path) -> None:
+    """Move the folder ``new`` to ``place``; what is there vanishes when the new one has arrived."""
+    old = place.with_name(f".{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exports of all bundles. That they run where the repository is not, `make test-export` shows."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from custom_nets.checkpoints import load_weights, save_weights, weights_digest
+from custom_nets.errors import InputError
+from custom_nets.model_zoo import exporting
+from custom_nets.model_zoo.checking import check_bundle
+from custom_nets.model_zoo.exporting import Export, Model, export
+from custom_nets.model_zoo.parity import Parity
+from custom_nets.model_zoo.verdicts import Verdict
+from custom_nets.registry import bundle
+from tests.bundle_runs import TINY, Runs
+from tools.export_bundle import export_bundle
+
+FORMS = Parity("Network", "models/model.pt", {}, None, (), (), ())
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the forms, and the checks that run the bundle, which have tests of their own."""
+    monkeypatch.setattr(exporting, "write_forms", lambda folder: FORMS)
+    monkeypatch.setattr(exporting, "check_bundle", partial(check_bundle, live=False))
+
+
+def model_of(runs: Runs, **changes: Any) -> Model:
+    tiny = TINY[runs.name]
+    return Model(runs.bundle, runs.models / "model.pt", {**tiny.options, **tiny.segmenting}, **changes)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_export_keeps_the_rules_and_holds_the_very_weights(trained: Runs, tmp_path: Path) -> None:
+    written = export(model_of(trained), tmp_path)
+    assert written.folder == tmp_path / trained.name
+    assert [verdict for verdict in written.verdicts if verdict.verdict == "fails"] == []
+    parser = ConfigParser()
+    parser.read_config(written.folder / "configs" / "inference.json")
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(written.folder / "models" / "model.pt", weights_only=True), strict=True)
+    digest = weights_digest(network)
+    assert digest in (written.folder / "docs" / "README.md").read_text()
+    metadata = json.loads((written.folder / "configs" / "metadata.json").read_text())
+    assert metadata["eval_metrics"] == {}
+    with zipfile.ZipFile(written.archive) as archive:
+        assert written.archive.name == f"{trained.name}_v{metadata['version']}.zip"
+        assert f"{trained.name}/models/model.pt" in archive.namelist()
+    assert not list(tmp_path.rglob("demo*.json")), "demos belong to the repository"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [trained.name, written.archive.name]
+
+
+@pytest.mark.usefixtures("quick")
+def test_scores_go_into_the_metadata_only_if_they_are_of_these_weights(trained: Runs, tmp_path: Path) -> None:
+    trained.elsewhere(tmp_path / "run").run("evaluate", checkpoint=str(trained.models / "model.pt"))
+    results = tmp_path / "run" / "eval"
+    written = export(model_of(trained, results=results), tmp_path)
+    metrics = json.loads((results / "metrics_summary.json").read_text())["metrics"]
+    metadata = json.loads((written.folder / "configs" / "metadata.json").read_text())
+    assert metadata["eval_metrics"] == dict(written.scores)
+    assert set(written.scores) <= set(metrics)
+    for name, value in written.scores.items():
+        assert value == metrics[name]["mean"]
+        assert f"| `{name}` |" in (written.folder / "docs" / "README.md").read_text()
+    other = torch.load(trained.models / "model.pt", weights_only=True)
+    first = next(name for name, value in other.items() if value.is_floating_point())
+    save_weights({**other, first: other[first] + 1}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="scores of other weights"):
+        export(replace(model_of(trained, results=results), checkpoint=tmp_path / "other.pt"), tmp_path / "second")
+    assert list((tmp_path / "second").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def rsanet(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("rsanet")
+    options = TINY["rsanet"].options
+    parser = ConfigParser()
+    parser.read_config(bundle("rsanet").folder / "configs" / "inference.json")
+    parser["filters"] = options["filters"]
+    torch.manual_seed(0)
+    save_weights(parser.get_parsed_content("network_def").state_dict(), folder / "model.pt")
+    return Model(bundle("rsanet"), folder / "model.pt", options)
+
+
+@pytest.fixture(scope="module")
+def exported(rsanet: Model, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """A whole export, with its forms and checks."""
+    return export(rsanet, tmp_path_factory.mktemp("exported"))
+
+
+def test_a_whole_export_passes_its_check_and_has_forms_that_agree(exported: Export) -> None:
+    assert {verdict.verdict for verdict in exported.verdicts} <= {"ok", "later", "not checked"}
+    assert {form.file for form in exported.parity.forms} == {"models/model.ts", "models/model.onnx"}
+    assert all((exported.folder / form.file).is_file() for form in exported.parity.forms)
+    assert "`models/model.onnx`" in (exported.folder / "docs" / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_new_export_takes_the_place_of_the_old_one(rsanet: Model, tmp_path: Path) -> None:
+    export(rsanet, tmp_path)
+    (tmp_path / "rsanet" / "old").touch()
+    export(replace(rsanet, version="0.2.0", changes="better"), tmp_path)
+    assert not (tmp_path / "rsanet" / "old").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"rsanet", "rsanet_v0.1.0.zip", "rsanet_v0.2.0.zip"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_no_export_is_not_overwritten(rsanet: Model, tmp_path: Path) -> None:
+    (tmp_path / "rsanet").mkdir()
+    (tmp_path / "rsanet" / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="is in the way and no export"):
+        export(rsanet, tmp_path)
+    assert (tmp_path / "rsanet" / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.usefixtures("quick")
+def test_weights_of_another_network_are_refused(rsanet: Model, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="RSANet"):
+        export(replace(rsanet, options={}), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_its_check_is_not_written(
+    rsanet: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    found = [Verdict("all is well", "ok"), Verdict("it has a name", "fails", "no name -> give one")]
+    monkeypatch.setattr(exporting, "check_bundle", lambda folder: found)
+    (tmp_path / "rsanet" / "models").mkdir(parents=True)
+    (tmp_path / "rsanet" / "models" / "model.pt").write_text("the older export")
+    with pytest.raises(InputError, match=r"fails 1 rule.*\n  it has a name: no name -> give one"):
+        export(rsanet, tmp_path)
+    assert (tmp_path / "rsanet" / "models" / "model.pt").read_text() == "the older export"
+    assert [path.name for path in tmp_path.iterdir()] == ["rsanet"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_model_of_other_modalities(tmp_path: Path, rsanet: Model) -> None:
+    options = {**rsanet.options, "in_channels": 1}
+    parser = ConfigParser()
+    parser.read_config(bundle("rsanet").folder / "configs" / "inference.json")
+    parser.update(options)
+    save_weights(parser.get_parsed_content("network_def").state_dict(), tmp_path / "flair.pt")
+    place = tmp_path / "out"
+    export_bundle("rsanet", str(place), checkpoint=str(tmp_path / "flair.pt"), modalities="FLAIR", **rsanet.options)
+    metadata = json.loads((place / "rsanet" / "configs" / "metadata.json").read_text())
+    assert metadata["network_data_format"]["inputs"]["image"]["channel_def"] == {"0": "FLAIR"}
+    network = parser.get_parsed_content("network_def")
+    load_weights(network, place / "rsanet" / "models" / "model.pt")
+    with pytest.raises(InputError, match="channel_def"):  # three names, one channel
+        export(Model(bundle("rsanet"), tmp_path / "flair.pt", options), tmp_path / "second")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("nonet", {}, "bundle 'nonet' is unknown"),
+        ("rsanet", {"checkpoint": "gone.pt"}, "gone.pt: no such checkpoint; train rsanet first"),
+        ("rsanet", {"filter": [1]}, "--filter: is no option of this bundle"),
+        ("rsanet", {"overlay": "dem"}, "overlay 'dem' is unknown"),
+    ],
+)
+def test_the_command_tells_what_is_wrong(
+    name: str, given: dict[str, Any], told: str, rsanet: Model, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=told):
+        export_bundle(name, str(tmp_path), **{"checkpoint": str(rsanet.checkpoint), **given})
+    assert list(tmp_path.iterdir()) == []
