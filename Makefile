@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 LABEL_PYTHON := $(abspath $(LABEL_VENV))/bin/python
 LABEL_INSTALLED := $(LABEL_VENV)/.installed
 
-.PHONY: help demo test lint label-environment label-server test-label
+.PHONY: help demo test lint label-environment label-server test-label test-export
 
 help:
 	@echo "make demo [BUNDLE=$(BUNDLE)]  made-up data, a short training, evaluation and prediction of one bundle"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint                 ruff, mypy and the linter of the bundles' configurations"
 	@echo "make label-server BUNDLE=$(BUNDLE) DATA=FOLDER [PORT=$(PORT)] [OPTIONS=...]"
 	@echo "                          MONAI Label with that bundle, or several: BUNDLE=rsanet,zoom_resunet"
+	@echo "make test-export          exports of all bundles, run in a fresh environment without the repository"
 	@echo "make test-label           tests with a MONAI Label server, in an environment that label-environment makes"
 
 demo: $(INSTALLED)
@@ -40,6 +41,9 @@ label-environment: $(LABEL_INSTALLED)
 
 label-server: $(LABEL_INSTALLED)
 	$(LABEL_PYTHON) -W ignore -m tools.label_server '$(BUNDLE)' '$(DATA)' --port $(PORT) $(OPTIONS)
+
+test-export: $(INSTALLED)
+	$(BIN)/python -m pytest tests_export --timeout=1800
 
 test-label: $(INSTALLED) $(LABEL_INSTALLED)
 	LABEL_PYTHON=$(LABEL_PYTHON) $(BIN)/python -m pytest tests_label

@@ -57,8 +57,10 @@ def make_application(app: Path) -> None:
     """Copy MONAI Label's application for bundles, as it is, into the folder ``app``.
 
     Raises:
-        InputError: this Python has no MONAI Label.
+        InputError: this Python has no MONAI Label, or the folder holds something else.
     """
+    if app.is_dir() and any(app.iterdir()) and not (app / "main.py").is_file():
+        raise InputError(f"{app}: is no application of MONAI Label; choose an empty folder with --app FOLDER.")
     try:
         shipped = files("monailabel") or []
     except PackageNotFoundError:
@@ -71,6 +73,21 @@ def make_application(app: Path) -> None:
     shutil.copytree(main.resolve().parent, app, ignore=unwanted, dirs_exist_ok=True)
 
 
+def weights_of(app: Path, served: Served) -> Path:
+    """Return the file of the weights that will be served from the folder ``app``.
+
+    Raises:
+        InputError: there is none.
+    """
+    trained = app / "model" / served.folder.name / "models" / MODEL
+    if served.checkpoint is None and not served.fresh and trained.is_file():
+        return trained
+    weights = served.checkpoint or served.folder / "models" / MODEL
+    if not weights.is_file():
+        raise InputError(f"{weights}: no such model; train the bundle first, or name one with --checkpoint FILE.")
+    return weights
+
+
 def put_bundle(app: Path, served: Served) -> Path:
     """Copy a bundle into the application's folder, with weights that its network takes; return the weights' file.
 
@@ -78,20 +95,19 @@ def put_bundle(app: Path, served: Served) -> Path:
     loaded here first, and written as it reads them, bare, with all stages in one file.
 
     Raises:
-        InputError: there are no weights, or they are of another network; an unknown option or overlay.
+        InputError: there are no weights, or they are of another network; an unknown option or overlay; the bundle is
+            such a copy.
     """
     target = app / "model" / served.folder.name
-    models = target / "models"
-    kept = None if served.fresh or served.checkpoint else models / MODEL
-    weights = kept if kept and kept.is_file() else served.checkpoint or served.folder / "models" / MODEL
-    if not weights.is_file():
-        raise InputError(f"{weights}: no such model; train the bundle first, or name one with --checkpoint FILE.")
+    if target.resolve() == served.folder.resolve():
+        raise InputError(f"{target}: is the copy that is served; give the bundle that it was made of.")
+    weights = weights_of(app, served)
     _copy_all_but_models(served.folder, target)
     _set_options(target, served)
     network = _network(target)
     load_stages(network, weights)
-    _put_aside(models)
-    save_weights(network.state_dict(), models / MODEL)
+    _put_aside(target / "models")
+    save_weights(network.state_dict(), target / "models" / MODEL)
     return weights
 
 

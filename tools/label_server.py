@@ -14,7 +14,7 @@ from custom_nets.errors import InputError
 from custom_nets.registry import ROOT, bundle
 from tools._arguments import names_in, whole
 from tools._command import run
-from tools._label_app import Served, make_application, put_bundle
+from tools._label_app import Served, make_application, put_bundle, weights_of
 
 _IMAGES = ("*.nii.gz", "*.nii")
 
@@ -54,11 +54,13 @@ def main(
     studies = _studies(str(data))
     _require_free(str(host), whole("--port", port))
     here = Path(app).absolute() if app else ROOT / "label" / "apps" / "+".join(folder.name for folder in folders)
+    model = Path(str(checkpoint)).absolute() if checkpoint else None
+    served = [Served(folder, model, overlay, options, bool(fresh)) for folder in folders]
+    for one in served:
+        weights_of(here, one)  # before anything is written
     make_application(here)
-    for folder in folders:
-        model = Path(str(checkpoint)).absolute() if checkpoint else None
-        weights = put_bundle(here, Served(folder, model, overlay, options, bool(fresh)))
-        print(f"{folder.name}: weights of {weights}", flush=True)
+    for one in served:
+        print(f"{one.folder.name}: weights of {put_bundle(here, one)}", flush=True)
     print(f"http://{host}:{port} serves {studies}; what is trained stays in {here}", flush=True)
     _become_server(here, studies, [folder.name for folder in folders], str(host), port)
 

@@ -33,6 +33,7 @@ PROMISED = {
     ),
 }
 _BEGINNING = ["$import sys", "$sys.path.append(@bundle_root)"]
+#: MONAI Label evaluates all keys where 3D Slicer asks for a training; of a copy of `run` it would train twice.
 _TRAINING = ["$@run"]
 
 
@@ -54,11 +55,7 @@ def promised_keys_are_there(config: Config) -> Iterator[Finding]:
 
 
 def runs_by_both_names(config: Config) -> Iterator[Finding]:
-    """`run` and `training` or `evaluating` are lists, and do the same.
-
-    `training` refers to `run`: MONAI Label evaluates all keys where 3D Slicer asks for a training, and a copy would
-    train once more.
-    """
+    """`run` and `training` or `evaluating` are lists, and do the same."""
     if config.overlay and not {"run", "training", "evaluating"} & set(config.own):
         return
     alias = "training" if config.workflow == "train" else "evaluating"

@@ -69,6 +69,7 @@ def _model(
         "python -m monai.bundle run --config_file configs/inference.json --dataset_dir DIR --output_dir OUT",
         "```",
         "",
+        "In another folder they need `PYTHONPATH=HERE`, and `--bundle_root HERE`, where HERE is this folder.",
         'DIR holds the images and datalist.json, `{"testing": [{"image": [...]}]}`, with the paths of a case\'s images',
         f"in the order {', '.join(dict.fromkeys(re.sub(r', slice .*', '', name) for name in modalities))}.",
         "",

@@ -74,6 +74,12 @@ def test_data_that_cannot_be_served(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "has no image (*.nii.gz, *.nii)" in refusal(capsys, "rsanet", tmp_path)
 
 
+def test_without_weights_nothing_is_written(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "rsanet", studies, "--app", tmp_path / "app", "--port", free_port(), "--checkpoint", tmp_path / "gone.pt"
+    assert "gone.pt: no such model; train the bundle first" in refusal(capsys, *words)
+    assert not (tmp_path / "app").exists()
+
+
 def test_options_of_one_model_are_not_for_several(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "are for one bundle" in refusal(capsys, "rsanet,s2anet", studies, "--checkpoint=model.pt")
 
@@ -89,13 +95,23 @@ def test_without_monai_label(
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(_label_app, "files", not_there)
-    assert "make label-environment" in refusal(capsys, "rsanet", studies, "--app", tmp_path, "--port", free_port())
+    words = make_bundle("rsanet", tmp_path), studies, "--app", tmp_path / "app", "--port", free_port()
+    assert "make label-environment" in refusal(capsys, *words)
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def test_nothing_of_the_users_is_overwritten(studies: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = make_bundle("rsanet", tmp_path / "model")
+    words = copy, studies, "--app", tmp_path, "--port", free_port()
+    assert "is no application of MONAI Label" in refusal(capsys, *words)
+    with pytest.raises(InputError, match="is the copy that is served"):
+        put_bundle(tmp_path, Served(copy))
+    assert (copy / "configs" / "train.json").is_file()
 
 
 def test_the_server_that_is_started(tmp_path: Path, studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,7 @@ def test_each_file_is_in_its_place(ended: tuple[dict[str, Path], str], finished:
     expected |= {f"models/{place}{name}.pt" for place in ("", "zoom_in/") for name in ("model", "last")}
     expected |= {f"eval/{place}metrics.csv" for place in ("", "zoom_in/")}
     expected |= {f"{one}{name}" for one in evaluation for name in ("per_case.csv", "summary.json", "table.md")}
+    expected |= {f"eval/evaluation/{stage}/evaluation.json" for stage in ("zoom_in", "zoom_out")}
     assert {file for file in files if "tfevents" not in file} == expected
     assert "zoom-in, whole volumes:" in told and "zoom-out, whole volumes:" in told
     assert f"\nthe model: {folder / 'models' / 'model.pt'}\n" in told
