@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -36,11 +38,11 @@ OPTIONS = {
 SPACING = {"rsanet": 5.0, "s2anet": 6.0, "s2ca_net": 5.0, "spineparsenet": 6.0, "zoom_resunet": 5.0}
 
 
-def make_bundle(name: str, folder: Path) -> Path:
-    """Copy a bundle to ``folder``/NAME, with small networks and random weights."""
+def make_bundle(name: str, folder: Path, options: Mapping[str, Any] | None = None) -> Path:
+    """Copy a bundle to ``folder``/NAME, with small networks, or as ``options`` say, and random weights."""
     target = folder / name
     shutil.copytree(available()[name].folder, target, ignore=shutil.ignore_patterns("models", "eval"))
-    for config, content in with_options(read_configs(target), OPTIONS[name]).items():
+    for config, content in with_options(read_configs(target), options or OPTIONS[name]).items():
         write_json(target / "configs" / f"{config}.json", content)
     torch.manual_seed(0)
     parser = ConfigParser()

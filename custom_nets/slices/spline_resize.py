@@ -72,6 +72,7 @@ def linear_resize(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 # Arrays are kept, not tensors: what `torch.export` makes while it runs is no tensor that serves anybody else.
+@torch.compiler.disable  # SciPy is not to be traced
 @lru_cache(maxsize=64)
 def _matrix(n_in: int, n_out: int) -> np.ndarray:
     _check(n_in, n_out)
@@ -79,6 +80,7 @@ def _matrix(n_in: int, n_out: int) -> np.ndarray:
     return resize(np.eye(n_in), (n_out, n_in), order=3, mode="constant", anti_aliasing=shrinks, clip=False)
 
 
+@torch.compiler.disable  # SciPy is not to be traced
 @lru_cache(maxsize=64)
 def _indices(n_in: int, n_out: int) -> np.ndarray:
     _check(n_in, n_out)

@@ -150,6 +150,16 @@ def test_a_bundle_in_the_application(name: str, tmp_path: Path) -> None:
         assert config["patch_size"] == OPTIONS[name]["patch_size"]
 
 
+def test_labels_of_another_graph_have_the_values_of_its_files(tmp_path: Path) -> None:
+    options = {**OPTIONS["spineparsenet"], "label_graph": "spider"}
+    bundle = make_bundle("spineparsenet", tmp_path / "bundles", options)
+    put_bundle(tmp_path, Served(bundle, options=options))
+    metadata = json.loads((tmp_path / "model" / "spineparsenet" / "configs" / "metadata.json").read_text("utf-8"))
+    labels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert (labels["9"], labels["100"], labels["201"]) == ("T9", "spinal canal", "L5/S1")
+    assert "10" not in labels
+
+
 def test_what_was_trained_is_served_again(tmp_path: Path) -> None:
     bundle = make_bundle("rsanet", tmp_path / "bundles")
     models = tmp_path / "model" / "rsanet" / "models"
