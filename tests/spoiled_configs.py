@@ -154,11 +154,7 @@ SPOILED: list[tuple[str, Spoil, str]] = [
         swap("configs/train.json", '"seed": 0,', '"seed": 0, "seed": 1,'),
         "rsanet/train: seed: is given twice",
     ),
-    (
-        "overlay_and_macros_fit",
-        put("train", "training", "%runs"),
-        "rsanet/train: file: cannot be merged or resolved",
-    ),
+    ("overlay_and_macros_fit", put("train", "training", "%runs"), "rsanet/train: file: cannot be merged or resolved"),
     (
         "overlay_and_macros_fit",
         put("multi_gpu_train", "trains::sampler", {}),
@@ -200,11 +196,7 @@ SPOILED: list[tuple[str, Spoil, str]] = [
     ),
     ("expressions_are_python", put("train", "run", ["$@train::trainer.run("]), "rsanet/train: run::0: is no Python"),
     ("expressions_are_python", put("train", "run", ["$x = 1"]), "rsanet/train: run::0: is no Python"),
-    (
-        "imports_bind_a_name",
-        put("train", "imports::0", "$import os.path"),
-        "rsanet/train: imports::0: 'import os",
-    ),
+    ("imports_bind_a_name", put("train", "imports::0", "$import os.path"), "rsanet/train: imports::0: 'import os"),
     ("imports_bind_a_name", put("train", "imports::0", "$import oss"), "rsanet/train: imports::0: cannot be imported"),
     (
         "imports_bind_a_name",
@@ -221,11 +213,7 @@ SPOILED: list[tuple[str, Spoil, str]] = [
     ("calls_are_allowed", put("train", "seed", "$eval('1')"), "rsanet/train: seed: uses 'eval'"),
     ("calls_are_allowed", put("train", "seed", "$@device.__class__"), "rsanet/train: seed: uses '.__class__'"),
     ("calls_are_allowed", put("train", "seed", "$[int(x) for x in '1'][0]"), "rsanet/train: seed: uses 'int'"),
-    (
-        "calls_are_allowed",
-        put("train", "seed", "$glob.glob('*')"),
-        "rsanet/train: seed: uses 'glob.glob'",
-    ),
+    ("calls_are_allowed", put("train", "seed", "$glob.glob('*')"), "rsanet/train: seed: uses 'glob.glob'"),
     ("calls_are_allowed", put("multi_gpu_train", "run", ["$exit()"]), "rsanet/multi_gpu_train: run::0: uses 'exit'"),
     # keys
     ("keys_are_alive", put("train", "forgotten", 1), "rsanet/train: forgotten: nothing uses it"),
@@ -255,28 +243,16 @@ SPOILED: list[tuple[str, Spoil, str]] = [
         put("multi_gpu_train", "initialize::1", "$sys.path.append('.')"),
         "rsanet/multi_gpu_train: initialize: does not begin",
     ),
-    (
-        "initialize_finds_the_code",
-        put("inference", "initialize", GONE),
-        "rsanet/inference: initialize: does not",
-    ),
+    ("initialize_finds_the_code", put("inference", "initialize", GONE), "rsanet/inference: initialize: does not"),
     ("options_are_checked", put("train", "options", "none"), "rsanet/train: options: is no mapping"),
-    (
-        "options_are_checked",
-        put("train", "options::epoch", "@epochs"),
-        "rsanet/train: options::epoch: there is",
-    ),
+    ("options_are_checked", put("train", "options::epoch", "@epochs"), "rsanet/train: options::epoch: there is"),
     ("options_are_checked", put("train", "options::seed", "@epochs"), "rsanet/train: options::seed: is '@epochs'"),
     ("options_are_checked", put("train", "options::amp", GONE), "rsanet/train: options::amp: is missing"),
     ("options_are_explained", put("train", "forgotten", 1), "rsanet/train: forgotten: has no meaning"),
     ("settings_are_options", put("demo", "epoch", 3), "rsanet/demo: epoch: no workflow has that option"),
     ("settings_are_options", put("demo", "device", "$exit()"), "rsanet/demo: device: is '$exit()'"),
     # components
-    (
-        "targets_exist",
-        put("train", "loss::_target_", "DiceCELos"),
-        "rsanet/train: loss::_target_: 'DiceCELos'",
-    ),
+    ("targets_exist", put("train", "loss::_target_", "DiceCELos"), "rsanet/train: loss::_target_: 'DiceCELos'"),
     (
         "targets_exist",
         put("train", "network_def::_target_", "custom_nets.RSANett"),

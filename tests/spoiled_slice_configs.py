@@ -21,11 +21,7 @@ SPOILED_SLICES: list[tuple[str, Spoil, str]] = [
         put("train", "train::deterministic_transforms::2::plane", "axial"),
         "s2anet/train: inferer::inferer::plane: is",
     ),
-    (
-        "slices_agree",
-        put("train", "inferer::inferer::plane", GONE),
-        "s2anet/train: inferer::inferer::plane: is null",
-    ),
+    ("slices_agree", put("train", "inferer::inferer::plane", GONE), "s2anet/train: inferer::inferer::plane: is null"),
     (
         "slices_agree",
         put("train", "train::deterministic_transforms::3::preparation::intensity", "percentile"),
@@ -41,11 +37,7 @@ SPOILED_SLICES: list[tuple[str, Spoil, str]] = [
         put("train", f"{_PREPARATION}::index_rule", "endpoints"),
         "s2anet/train: inferer::inferer::preparation::index_rule: is",
     ),
-    (
-        "slices_agree",
-        put("train", "train::dataset::num_slices", 5),
-        "s2anet/train: train::dataset::num_slices: is 5",
-    ),
+    ("slices_agree", put("train", "train::dataset::num_slices", 5), "s2anet/train: train::dataset::num_slices: is 5"),
     (
         "slices_agree",
         put("inference", "inferer::inferer::num_slices", GONE),
@@ -80,11 +72,7 @@ SPOILED_SLICES: list[tuple[str, Spoil, str]] = [
     # the evaluation reports one of the metrics that a training can choose by, computed likewise
     ("key_metrics_agree", put("evaluate", f"{_NAMED}::_target_", "MeanDice"), "s2anet/evaluate: validate::key_metric:"),
     ("key_metrics_agree", put("evaluate", f"{_NAMED}::labels", {}), "s2anet/evaluate: validate::key_metric: is"),
-    (
-        "key_metrics_agree",
-        put("train", "validate::metrics::mean_dice", GONE),
-        "s2anet/evaluate: validate::key_metric:",
-    ),
+    ("key_metrics_agree", put("train", "validate::metrics::mean_dice", GONE), "s2anet/evaluate: validate::key_metric:"),
     (
         "key_metrics_agree",
         put("train", "validate::key_metric", "$@validate::metrics"),

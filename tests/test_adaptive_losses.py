@@ -15,12 +15,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 from torch.optim.lr_scheduler import StepLR
 
-from custom_nets.adaptive_losses import (
-    WeightAdaptiveCrossEntropy,
-    adaptive_weights,
-    rank_weights,
-    weights_from_dice,
-)
+from custom_nets.adaptive_losses import WeightAdaptiveCrossEntropy, adaptive_weights, rank_weights, weights_from_dice
 from custom_nets.errors import InputError
 from custom_nets.metrics.slice_overlap import overlap_counts, slice_dice
 from tests import golden

@@ -247,10 +247,7 @@ BAD_LISTS: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "not UTF-8": (lambda r: (r / "datalist.json").write_bytes(b'{"\xff": 1}'), ("not UTF-8", "save it as UTF-8")),
     "a list": (lambda r: (r / "datalist.json").write_text("[]"), ("holds a list", "training, validation, testing")),
     "no section": (lambda r: (r / "datalist.json").write_text("{}"), ("none of the lists", "add at least one")),
-    "train": (
-        lambda r: listed(r, train=[good_case("a1")]),
-        ("unknown section 'train'", "rename it to training"),
-    ),
+    "train": (lambda r: listed(r, train=[good_case("a1")]), ("unknown section 'train'", "rename it to training")),
     "fold_0": (lambda r: listed(r, fold_0=[good_case("a1")]), ("unknown section 'fold_0'", "rename it to one of")),
     "section of another type": (lambda r: listed(r, testing={"image": T1}), ("testing is a dict", "not a list")),
     "case of another type": (lambda r: listed(r, training=["a1.nii.gz"]), ("training[0]: is 'a1.nii.gz'", '{"image"')),

@@ -46,8 +46,7 @@ def test_one_pass_of_a_whole_volume_is_softmax() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flips", "axes"),
-    [("all", ALL_FLIPS), ([[], [0], [0, 2]], [(), (2,), (2, 4)]), ([[1]], [(3,)])],
+    ("flips", "axes"), [("all", ALL_FLIPS), ([[], [0], [0, 2]], [(), (2,), (2, 4)]), ([[1]], [(3,)])]
 )
 def test_flips_give_the_mean_of_the_probabilities(flips: Any, axes: list[tuple[int, ...]]) -> None:
     x, net = image(1, 2, 6, 7, 8), network(3)

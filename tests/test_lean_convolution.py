@@ -130,9 +130,7 @@ def test_gradients_with_an_argument_that_needs_none(
             torch.testing.assert_close(found[place], wanted)
 
 
-def test_the_gradient_that_comes_in_is_not_changed(
-    case: tuple[Operation, Operation, list[tuple[int, ...]]],
-) -> None:
+def test_the_gradient_that_comes_in_is_not_changed(case: tuple[Operation, Operation, list[tuple[int, ...]]]) -> None:
     lean, _, shapes = case
     out = lean(*(x.requires_grad_() for x in drawn(shapes)))
     gradient = image(out.shape, "cotangent").double()
@@ -141,9 +139,7 @@ def test_the_gradient_that_comes_in_is_not_changed(
     assert torch.equal(gradient, kept)
 
 
-def test_second_derivatives_are_refused_not_wrong(
-    case: tuple[Operation, Operation, list[tuple[int, ...]]],
-) -> None:
+def test_second_derivatives_are_refused_not_wrong(case: tuple[Operation, Operation, list[tuple[int, ...]]]) -> None:
     lean, _, shapes = case
     arguments = [x.requires_grad_() for x in drawn(shapes)]
     (first,) = torch.autograd.grad(lean(*arguments).square().sum(), arguments[:1], create_graph=True)

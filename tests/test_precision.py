@@ -38,11 +38,7 @@ IMAGE = torch.randn(1, 1, 8, 9, 10, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("image", [IMAGE, MetaTensor(IMAGE)], ids=["tensor", "metatensor"])
 @pytest.mark.parametrize(
     ("options", "precision"),
-    [
-        ({}, torch.bfloat16),
-        ({"dtype": "float16"}, torch.float16),
-        ({"enabled": False}, torch.float32),
-    ],
+    [({}, torch.bfloat16), ({"dtype": "float16"}, torch.float16), ({"enabled": False}, torch.float32)],
     ids=str,
 )
 def test_the_network_gets_plain_tensors_and_float32_comes_back(

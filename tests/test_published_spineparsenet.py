@@ -75,11 +75,7 @@ def test_other_label_sets_need_their_graph(name: str, graph: Any, width: float) 
 def test_a_second_stage_tells_its_labels(labels: int, coarse: bool) -> None:
     state = empty(fine_entries(labels, (8, 12, 16, 24, 28), coarse))
     told = resunet2d.network_options(state)
-    assert told == {
-        "out_channels": labels,
-        "coarse_channels": labels if coarse else 0,
-        "filters": [8, 12, 16, 24, 28],
-    }
+    assert told == {"out_channels": labels, "coarse_channels": labels if coarse else 0, "filters": [8, 12, 16, 24, 28]}
     with torch.device("meta"):
         network = ResUNet2d(**told)
     network.load_state_dict(from_official(FINE, state), strict=True, assign=True)
@@ -245,10 +241,7 @@ def test_the_tool_converts(
 
 @pytest.mark.parametrize(
     ("state", "message"),
-    [
-        ({"final_conv.bias": torch.zeros(3)}, "missing     encoders.0.conv1.conv.weight"),
-        ({}, "no state dict found"),
-    ],
+    [({"final_conv.bias": torch.zeros(3)}, "missing     encoders.0.conv1.conv.weight"), ({}, "no state dict found")],
     ids=["another", "none"],
 )
 def test_the_tool_lists_disagreements(

@@ -163,10 +163,7 @@ def test_past_the_last_epoch_the_rate_rises_unless_clamped() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"epochs": 55},
-            "warmup_epochs is 5, plateau_epochs 50 and epochs 55: give numbers of at least 0",
-        ),
+        ({"epochs": 55}, "warmup_epochs is 5, plateau_epochs 50 and epochs 55: give numbers of at least 0"),
         ({"warmup_epochs": -1}, "warmup_epochs is -1"),
         ({"lowest": 0.0}, "lowest is 0.0: give a share of the learning rate above 0"),
     ],

@@ -19,12 +19,7 @@ from torch import nn
 from custom_nets.errors import InputError
 from custom_nets.training.optimisation import ClipGradients, optimizer_named, parameter_groups
 from custom_nets.training.pictures import CasePictures
-from custom_nets.training.reproducible import (
-    ReproducibleCacheDataset,
-    SeedEpoch,
-    choose_fastest_kernels,
-    derived_seed,
-)
+from custom_nets.training.reproducible import ReproducibleCacheDataset, SeedEpoch, choose_fastest_kernels, derived_seed
 
 
 def noisy(seed: int = 0, epoch: int = 1, cache_rate: float = 1.0) -> ReproducibleCacheDataset:

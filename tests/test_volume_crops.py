@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 
 from custom_nets.crop_transforms import LesionCropd, RandVolumeCropd
 from custom_nets.errors import InputError
-from custom_nets.volume_crops import (
-    centre_start,
-    lesion_start,
-    random_start,
-    random_start_around,
-    region,
-    resized,
-)
+from custom_nets.volume_crops import centre_start, lesion_start, random_start, random_start_around, region, resized
 from tests import golden
 from tests.recipe import document
 

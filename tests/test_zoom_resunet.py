@@ -86,10 +86,7 @@ def test_golden_output_of_other_channels_without_biases(form: Form) -> None:
 )
 @pytest.mark.parametrize(
     ("options", "golden", "shape"),
-    [
-        ({}, OFFICIAL, OFFICIAL["input"]["shape"]),
-        (VARIANT, OFFICIAL["variant"], OFFICIAL["variant"]["input_shape"]),
-    ],
+    [({}, OFFICIAL, OFFICIAL["input"]["shape"]), (VARIANT, OFFICIAL["variant"], OFFICIAL["variant"]["input_shape"])],
     ids=["published", "variant"],
 )
 def test_golden_gradients(

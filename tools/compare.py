@@ -20,11 +20,7 @@ from tools._command import run
 
 
 def main(
-    *result_dirs: str,
-    metric: str = "dice",
-    names: Any = None,
-    nan: NanRule = "zero",
-    output_dir: str = "comparison",
+    *result_dirs: str, metric: str = "dice", names: Any = None, nan: NanRule = "zero", output_dir: str = "comparison"
 ) -> None:
     """Compare models that were evaluated on the same cases, by one metric of every structure.
 

@@ -66,7 +66,8 @@ def export_bundle(
         None if version is None else str(version),
         changes,
     )
-    written = export(model, Path(str(out_dir)))
+    written = export(model, Path(str(out_dir)), lambda step: print(f"... {step}", flush=True))
+    print()
     for verdict in written.verdicts:
         print(verdict)
     print(f"\n{parity_table(written.parity)}\n")

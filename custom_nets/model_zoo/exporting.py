@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from custom_nets.model_zoo.packing import copy_package, replace_folder, write_ar
 from custom_nets.registry import Bundle
 from custom_nets.running_config import built_network
 from custom_nets.spine.weights import load_stages
+
+_logger = logging.getLogger(__name__)
 
 #: Overlays that belong to the repository's demos.
 _DEMO = "demo"
@@ -78,8 +81,13 @@ class Export:
     scores: Mapping[str, float]
 
 
-def export(model: Model, place: Path) -> Export:
+def export(model: Model, place: Path, tell: Callable[[str], object] = _logger.info) -> Export:
     """Write ``place/NAME`` and ``place/NAME_vVERSION.zip``; an older export is replaced when the new one is whole.
+
+    Args:
+        model: what to export.
+        place: the folder to write to; made if missing.
+        tell: is called with each step that takes a while, as it begins.
 
     Raises:
         InputError: the model is not one of the bundle's network with these options, the results are of other weights,
@@ -92,19 +100,23 @@ def export(model: Model, place: Path) -> Export:
     with tempfile.TemporaryDirectory(prefix=f".{model.bundle.name}.", dir=place) as temporary:
         new = Path(temporary) / model.bundle.name
         new.mkdir()
+        tell("configurations, code and weights")
         weights = _assemble(model, new)
         scores, record = filled_metadata.read_scores(model.results, weights) if model.results else ({}, None)
         metadata = _write_metadata(model, new, scores)
+        tell("TorchScript and ONNX forms, compared with the network: minutes for a large one")
         parity = write_forms(new)
         write_large_files(new, model.url)
         table = parity_table(parity)
         source = model.bundle.folder
         write_card(source, new, metadata, weights=weights, options=model.options, scored=record, parity=table)
         update_card(read_bundle(new))
+        tell("check of the bundle, run in a process of its own")
         verdicts = check_bundle(new)
         if failed := [verdict for verdict in verdicts if verdict.verdict == "fails"]:
             lines = "".join(f"\n  {verdict.rule}: {verdict.told}" for verdict in failed)
             raise InputError(f"the export of {model.bundle.name} fails {len(failed)} rules, nothing is written:{lines}")
+        tell("archive")
         archive = write_archive(new, place / f"{model.bundle.name}_v{metadata['version']}.zip")
         replace_folder(new, folder)
     return Export(folder, archive, parity, verdicts, scores)

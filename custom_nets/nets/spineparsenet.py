@@ -183,14 +183,14 @@ class SpineParseNet(nn.Module):
             raise ValueError(
                 f"SpineParseNet of {self.in_channels} channels got {list(volume.shape)}: give N x C x D x H x W."
             )
-        crop = volume[:, :, :, slice(*central_rows(volume.shape[3], self.crop_share))].float()
+        crop = _at_least_float32(volume[:, :, :, slice(*central_rows(volume.shape[3], self.crop_share))])
         if coarse_logits is None and self.coarse is not None:
             coarse_logits = self.coarse_logits(crop)
         fine = self._normalised(_resized(crop, self.fine_size)) if self.refinement is not None else None
         probability: Tensor | None = None
         if self.refinement is None:
             assert coarse_logits is not None
-            classes = torch.softmax(coarse_logits.float(), dim=1)[0]
+            classes = torch.softmax(_at_least_float32(coarse_logits), dim=1)[0]
             probability = spline_resize(classes, crop.shape[3:])  # the published first stage alone: class by class
         elif coarse_logits is None and self.refinement.coarse_channels:
             raise ValueError("this second stage takes the first stage's logits: give coarse_logits, or stages both.")
@@ -222,7 +222,7 @@ class SpineParseNet(nn.Module):
         logits = None
         if prepared.coarse_logits is not None and self.refinement.coarse_channels:
             logits = prepared.coarse_logits[0, :, picked].transpose(0, 1)
-        return linear_resize(torch.softmax(self.refinement(image, logits).float(), dim=1), size)
+        return linear_resize(torch.softmax(_at_least_float32(self.refinement(image, logits)), dim=1), size)
 
     def _first_stage(self, image: Tensor) -> Tensor:
         assert self.coarse is not None
@@ -230,6 +230,10 @@ class SpineParseNet(nn.Module):
 
     def _normalised(self, x: Tensor) -> Tensor:
         return (x - self.intensity_mean) / self.intensity_std
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _resized(crop: Tensor, size: Sequence[int]) -> Tensor:

@@ -149,8 +149,7 @@ def examined(number: int) -> list[Examined]:
 
 
 @pytest.mark.parametrize(
-    ("options", "counts"),
-    [({}, (8, 2, 0)), ({"fractions": (0.5, 0.3, 0.2)}, (5, 3, 2)), ({"folds": 2}, (5, 5, 0))],
+    ("options", "counts"), [({}, (8, 2, 0)), ({"fractions": (0.5, 0.3, 0.2)}, (5, 3, 2)), ({"folds": 2}, (5, 5, 0))]
 )
 def test_the_published_split_is_left_for_fractions_and_folds(options: dict[str, Any], counts: tuple[int, ...]) -> None:
     plan = SplitPlan(**options, seed=256, published_split=True)

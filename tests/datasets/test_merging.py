@@ -172,10 +172,7 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda mask: trees.write_voxels(mask, np.full(trees.SHAPE, np.inf, np.float32), AFFINE),
         "mask value inf",
     ),
-    "NaN": (
-        lambda mask: trees.write_voxels(mask, np.full(trees.SHAPE, np.nan, np.float32), AFFINE),
-        "mask value nan",
-    ),
+    "NaN": (lambda mask: trees.write_voxels(mask, np.full(trees.SHAPE, np.nan, np.float32), AFFINE), "mask value nan"),
     "4D": (lambda mask: trees.write_voxels(mask, np.ones((*trees.SHAPE, 2), np.uint8), AFFINE), "mask is 4D"),
     "truncated": (lambda mask: mask.write_bytes(mask.read_bytes()[:60]), "truncated"),
     "unknown": (

@@ -19,13 +19,7 @@ from torch import Tensor
 from custom_nets.errors import InputError
 from custom_nets.label_graphs.chains import mrspineseg
 from custom_nets.metric_handlers import SpineMetric, SpineMetrics
-from custom_nets.metrics import (
-    overlap_counts,
-    spine_metrics,
-    spine_table,
-    summarise_spine,
-    validation_dice,
-)
+from custom_nets.metrics import overlap_counts, spine_metrics, spine_table, summarise_spine, validation_dice
 from tests.golden import draw
 
 GRAPH = mrspineseg(3)

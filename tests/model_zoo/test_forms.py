@@ -79,7 +79,7 @@ def test_a_network_tied_to_one_size_is_written_by_stages_and_says_why(tmp_path: 
     folder = small_bundle("spineparsenet", tmp_path / "spineparsenet")
     found = write_forms(folder, volume=[3, 20, 24])
     assert files_of(folder) == [
-        *("models/coarse.ts", "models/model.pt", "models/model_3x20x24.ts", "models/refinement.ts"),
+        *("models/coarse.ts", "models/model.pt", "models/model_3x20x24.ts", "models/refinement.ts")
     ]
     assert [form.made_by for form in found.forms] == ["scripting", "scripting", "tracing"]
     reasons = {one.file: one.reason for one in found.left_out}

@@ -99,10 +99,7 @@ def test_windows_repeat_the_ends_and_black_slices_are_counted(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ({"slices": 2}, "slices is 2: give an odd number"),
-        ({"plane": "oblique"}, r"plane is 'oblique': .*axial"),
-    ],
+    [({"slices": 2}, "slices is 2: give an odd number"), ({"plane": "oblique"}, r"plane is 'oblique': .*axial")],
 )
 def test_wrong_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):

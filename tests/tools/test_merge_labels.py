@@ -92,12 +92,7 @@ def test_broken_cases_are_reported_and_the_others_done(split: Path, capsys: pyte
         run(main, [str(split), str(output)])
     assert stop.value.code == 2
     shown = capsys.readouterr()
-    assert sorted(path.name for path in output.iterdir()) == [
-        "1.nii.gz",
-        "1_merge.json",
-        "2.nii.gz",
-        "2_merge.json",
-    ]
+    assert sorted(path.name for path in output.iterdir()) == ["1.nii.gz", "1_merge.json", "2.nii.gz", "2_merge.json"]
     assert values(output / "2.nii.gz") == [11, 11, 11, 0, 0, 0, 0, 0]
     assert "2 errors, 0 warnings" in shown.out
     assert "'kidney' is not in the label table" in shown.out

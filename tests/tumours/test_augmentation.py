@@ -26,13 +26,7 @@ from torch import Tensor
 
 from custom_nets.errors import InputError
 from custom_nets.training.reproducible import ReproducibleCacheDataset
-from custom_nets.tumours.augmentation import (
-    RandElasticAffined,
-    affine_matrix,
-    deformed_positions,
-    sampled,
-    smoothed,
-)
+from custom_nets.tumours.augmentation import RandElasticAffined, affine_matrix, deformed_positions, sampled, smoothed
 from tests import golden
 from tests.recipe import arrays
 
