@@ -16,13 +16,11 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from custom_nets.checkpoints import save_weights
-from custom_nets.datasets.tumour_labels import label_names
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
-from custom_nets.label_graphs.reading import read_label_graph
 from custom_nets.model_zoo.filled_metadata import with_labels
 from custom_nets.model_zoo.labels import own_labels, with_labels_inside
-from custom_nets.model_zoo.model_options import Configs, overlay_options, read_configs, with_options
+from custom_nets.model_zoo.model_options import overlay_options, read_configs, with_options
 from custom_nets.spine.weights import load_stages
 
 MODEL = "model.pt"
@@ -128,17 +126,12 @@ def _set_options(target: Path, served: Served) -> None:
     for name in changed:
         if changed[name] != configs[name]:
             write_json(target / "configs" / f"{name}.json", changed[name])
-    _name_labels(target / "configs" / "metadata.json", changed, options)
+    _name_labels(target / "configs" / "metadata.json", options)
 
 
-def _name_labels(metadata: Path, configs: Configs, options: Mapping[str, Any]) -> None:
+def _name_labels(metadata: Path, options: Mapping[str, Any]) -> None:
     """Let the metadata name the values that the label maps will hold."""
-    labels = own_labels(options)
-    if options.get("label_graph", "auto") != "auto":
-        labels = dict(sorted(read_label_graph(options["label_graph"]).names.items()))
-    if convention := configs["inference"].get("output_convention"):
-        labels = label_names(str(convention))
-    if labels is not None:
+    if (labels := own_labels(options)) is not None:
         write_json(metadata, with_labels(ConfigParser.load_config_file(metadata), labels))
 
 

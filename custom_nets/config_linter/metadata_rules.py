@@ -22,6 +22,8 @@ SCHEMA = Path(__file__).with_name("metadata_schema_2024.json")
 _SCHEMA_NAME = "meta_schema_20240725.json"
 #: How a configuration writes the number of a label graph's labels.
 _LABELS = "$len(@graph)"
+#: How an export names a file of its own.
+_IN_THE_BUNDLE = re.compile(r"\$@bundle_root \+ '/(?P<path>.+)'")
 _PACKAGES = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
@@ -74,7 +76,10 @@ def channels_are_the_networks(bundle: BundleFiles) -> Iterator[Finding]:
         if len(names) != channels and not regions and not one_sigmoid:
             yield _finding(bundle, f"{key}::channel_def", f"names {len(names)} of {channels} channels", "name each")
         for config in bundle.standing_alone():
-            if isinstance(config.at("network_def"), dict) and (found := _channels(config, argument)) != channels:
+            if (
+                isinstance(config.at("network_def"), dict)
+                and (found := _channels(bundle, config, argument)) != channels
+            ):
                 yield config.finding(
                     f"network_def::{argument}", f"is {found}, metadata has {channels}", "make them the same"
                 )
@@ -84,9 +89,9 @@ def labels_are_the_graphs(bundle: BundleFiles) -> Iterator[Finding]:
     """Where labels come from a label graph, channel_def names those of the graph for data that name none."""
     names = _tensor(bundle, "outputs", "pred").get("channel_def", {})
     for config in bundle.standing_alone():
-        graph = _graph(config)
-        if graph is not None and names != (own := {str(node): name for node, name in graph.node_names().items()}):
-            other = next((node for node in own if names.get(node) != own[node]), "more than the graph")
+        graph = _graph(bundle, config)
+        if graph is not None and names != (own := {str(value): name for value, name in graph.names.items()}):
+            other = next((value for value in own if names.get(value) != own[value]), "more than the graph")
             yield config.finding(
                 "label_graph", f"has another label {other} than the metadata's channel_def", "make them the same"
             )
@@ -125,23 +130,24 @@ def _tensor(bundle: BundleFiles, side: str, name: str) -> dict[str, Any]:
     return bundle.metadata.get("network_data_format", {}).get(side, {}).get(name, {})
 
 
-def _channels(config: Config, name: str) -> Any:
+def _channels(bundle: BundleFiles, config: Config, name: str) -> Any:
     """What the network takes, in_channels of every slice of a window, or gives, out_channels."""
     channels, slices = _network_argument(config, name), _network_argument(config, "num_slices")
-    graph = _graph(config)
+    graph = _graph(bundle, config)
     if name == "out_channels" and graph is not None and channels in (None, _LABELS):
         return len(graph)
     per_slice = name == "in_channels" and isinstance(channels, int) and isinstance(slices, int)
     return channels * slices if per_slice else channels
 
 
-def _graph(config: Config) -> LabelGraph | None:
+def _graph(bundle: BundleFiles, config: Config) -> LabelGraph | None:
     """The labels where a data set does not tell its own; None of a network whose labels are no graph's."""
     if "label_graph" not in config.merged:
         return None
     name = config.at("label_graph")
+    inside = _IN_THE_BUNDLE.fullmatch(str(name))
     try:
-        return read_label_graph(DEFAULT if name == "auto" else name)
+        return read_label_graph(bundle.folder / inside["path"] if inside else DEFAULT if name == "auto" else name)
     except InputError:
         return None
 

@@ -8,22 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from custom_nets.datasets.label_table import read_label_table
+from custom_nets.datasets.tumour_labels import label_names
 from custom_nets.files import write_json
 from custom_nets.label_graphs.reading import read_label_graph
 
-_TABLE, _GRAPH = "label_table", "label_graph"
+_TABLE, _GRAPH, _CONVENTION = "label_table", "label_graph", "output_convention"
 
 
 def own_labels(options: Mapping[str, Any]) -> dict[int, str] | None:
-    """Return value -> name where the options name a table or a graph of labels; None for the bundle's own.
+    """Return value -> name as label maps hold them where the options change that; None for the bundle's own.
+
+    A table or a graph of labels does, and the convention in which predictions are written.
 
     Raises:
-        InputError: for a table or a graph that cannot be read.
+        InputError: for a table or a graph that cannot be read, or an unknown convention.
     """
     if options.get(_TABLE):
         return read_label_table(options[_TABLE])
     if options.get(_GRAPH, "auto") != "auto":
-        return read_label_graph(options[_GRAPH]).node_names()
+        return dict(sorted(read_label_graph(options[_GRAPH]).names.items()))
+    if options.get(_CONVENTION):
+        return label_names(str(options[_CONVENTION]))
     return None
 
 

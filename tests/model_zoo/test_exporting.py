@@ -16,9 +16,12 @@ from monai.bundle import ConfigParser
 
 from custom_nets.checkpoints import load_weights, save_weights, weights_digest
 from custom_nets.errors import InputError
+from custom_nets.label_graphs.chains import mrspineseg
+from custom_nets.label_graphs.reading import read_label_graph
 from custom_nets.model_zoo import exporting
 from custom_nets.model_zoo.checking import check_bundle
 from custom_nets.model_zoo.exporting import Export, Model, export
+from custom_nets.model_zoo.model_options import read_configs, with_options
 from custom_nets.model_zoo.parity import Parity
 from custom_nets.model_zoo.verdicts import Verdict
 from custom_nets.registry import bundle
@@ -175,3 +178,38 @@ def test_the_command_tells_what_is_wrong(
     with pytest.raises(InputError, match=told):
         export_bundle(name, str(tmp_path), **{"checkpoint": str(rsanet.checkpoint), **given})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("name", "option", "content", "names"),
+    [
+        ("s2anet", "label_table", {"0": "background", "1": "Liver, left", "2": "Liver, right"}, None),
+        ("spineparsenet", "label_graph", mrspineseg(2).to_config(), mrspineseg(2).names),
+        ("spineparsenet", "label_graph", "spider", read_label_graph("spider").names),
+    ],
+)
+def test_a_model_of_other_labels_brings_them(
+    name: str, option: str, content: Any, names: dict[int, str] | None, tmp_path: Path
+) -> None:
+    value = content
+    if not isinstance(content, str):
+        (tmp_path / "labels.json").write_text(json.dumps(content))
+        value = str(tmp_path / "labels.json")
+    options = {**TINY[name].options, **TINY[name].segmenting, option: value}
+    extra = {"out_channels": 3} if option == "label_table" else {}
+    parser = ConfigParser(with_options(read_configs(bundle(name).folder), {**options, **extra})["inference"])
+    save_weights(parser.get_parsed_content("network_def").state_dict(), tmp_path / "model.pt")
+    written = export(Model(bundle(name), tmp_path / "model.pt", options), tmp_path / "out")
+    (tmp_path / "labels.json").unlink(missing_ok=True)
+    pred = ConfigParser.load_config_file(written.folder / "configs" / "metadata.json")["network_data_format"]["outputs"]
+    expected = names or {int(key): label for key, label in content.items()}
+    assert pred["pred"]["channel_def"] == {str(key): label for key, label in expected.items()}
+    exported = ConfigParser()
+    exported.read_config(written.folder / "configs" / "inference.json")
+    exported["bundle_root"] = str(written.folder)
+    if option == "label_graph":
+        assert exported.get_parsed_content("graph").names == expected
+    else:
+        assert exported.get_parsed_content("labels") == expected
+    assert str(tmp_path) not in (written.folder / "docs" / "README.md").read_text()

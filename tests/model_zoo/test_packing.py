@@ -93,6 +93,20 @@ def test_a_graph_of_labels_goes_into_the_bundle_and_a_name_stays(tmp_path: Path)
     inside = with_labels_inside({"label_graph": str(graph)}, tmp_path / "bundle")
     assert inside == {"label_graph": "$@bundle_root + '/label_graph.json'"}
     assert read_label_graph(tmp_path / "bundle" / "label_graph.json") == mrspineseg(2)
-    assert own_labels({"label_graph": str(graph)}) == mrspineseg(2).node_names()
+    assert own_labels({"label_graph": str(graph)}) == mrspineseg(2).names
     assert with_labels_inside({"label_graph": "spider"}, tmp_path) == {"label_graph": "spider"}
     assert own_labels({"label_graph": "auto"}) is own_labels({}) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "value", "name"),
+    [
+        ({"label_graph": "spider"}, 201, "L5/S1"),  # the network's node is another
+        ({"output_convention": "brats"}, 4, "enhancing tumour"),
+        ({"output_convention": "brats2023"}, 3, "enhancing tumour"),
+    ],
+)
+def test_labels_are_named_by_the_values_that_files_hold(options: dict[str, str], value: int, name: str) -> None:
+    labels = own_labels(options)
+    assert labels is not None and list(labels) == sorted(labels)
+    assert (labels[0], labels[value]) == ("background", name)
