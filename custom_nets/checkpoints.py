@@ -177,15 +177,20 @@ def _same_shape(value: Tensor, expected: Tensor | None) -> bool:
 
 
 def weights_digest(network: nn.Module) -> str:
-    """SHA-256 of all names, types, shapes and values of a network's state dict, as hexadecimal text.
+    """:func:`state_digest` of a network's state dict."""
+    return state_digest(bare(network).state_dict())
+
+
+def state_digest(state_dict: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all names, types, shapes and values of a state dict, as hexadecimal text.
 
     It is the same for the same weights whichever file they came from, on whichever device they are.
     """
     digest = hashlib.sha256()
-    for name, value in sorted(bare(network).state_dict().items()):
+    for name, value in sorted(state_dict.items()):
         value = value.detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,8 +68,10 @@ def _beside(name: str) -> Bundle | None:
     """An exported bundle on Python's path: MONAI Label keeps one bundle's copy of this package for all of them."""
     for place in sys.path:
         path = Path(place) / "configs" / "metadata.json"
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("bundle") == name:
-            return _read(Path(place).resolve())
+        with suppress(OSError, ValueError):  # any folder may have such a file
+            metadata = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(metadata, dict) and metadata.get("bundle") == name:
+                return _read(Path(place).resolve())
     return None
 
 

@@ -112,6 +112,10 @@ def test_a_bundle_beside_this_one_is_found_on_the_path(tmp_path: Path, monkeypat
     metadata = json.loads((ROOT / "bundles" / "rsanet" / "configs" / "metadata.json").read_text())
     (tmp_path / "other" / "configs").mkdir(parents=True)
     (tmp_path / "other" / "configs" / "metadata.json").write_text(json.dumps(metadata | {"bundle": "other"}))
+    for number, text in enumerate(("{", "[]", "{}")):
+        (tmp_path / str(number) / "configs").mkdir(parents=True)
+        (tmp_path / str(number) / "configs" / "metadata.json").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path / str(number))
     with pytest.raises(InputError, match="'other' is unknown"):
         bundle("other")
     monkeypatch.syspath_prepend(tmp_path / "other")

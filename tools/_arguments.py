@@ -43,11 +43,18 @@ def numbers(option: str, value: Any) -> list[float]:
 
 
 def names_in(value: Any) -> tuple[str, ...]:
-    """Names with commas between them, which the command line may have taken apart already; none for None."""
+    """Names with commas between them, which the command line may have taken apart already; none for None.
+
+    Raises:
+        InputError: for an option without a value, or an empty name.
+    """
     if value is None:
         return ()
     parts = value if isinstance(value, list | tuple) else str(value).split(",")
-    return tuple(str(part).strip() for part in parts)
+    names = tuple(str(part).strip() for part in parts)
+    if isinstance(value, bool) or not all(names):
+        raise InputError(f"{value!r}: give names, with commas between them.")
+    return names
 
 
 def _is_number(value: Any) -> bool:

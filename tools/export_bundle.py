@@ -17,12 +17,13 @@ def export_bundle(
     out_dir: str,
     *,
     checkpoint: str | None = None,
+    refinement_checkpoint: str | None = None,
     results: str | None = None,
     overlay: str | None = None,
     modalities: str | None = None,
     url: str = "",
     version: str | None = None,
-    changes: str | None = None,
+    changes: Any = None,
     **options: Any,
 ) -> None:
     """Write OUT_DIR/NAME and OUT_DIR/NAME_vVERSION.zip: configurations, code, weights, TorchScript, ONNX and card.
@@ -34,6 +35,8 @@ def export_bundle(
         name: of the bundle.
         out_dir: the folder to write to; an earlier export of the bundle there is replaced.
         checkpoint: weights; left out, the bundle's models/model.pt.
+        refinement_checkpoint: weights of spineparsenet's second stage, where they are neither in the checkpoint nor in
+            refine/model.pt beside it.
         results: folder of an evaluation of these weights, evaluate.json's output_dir; its means become the metadata's
             eval_metrics.
         overlay: overlays of the bundle with which the model was trained, for example demo.
@@ -64,13 +67,17 @@ def export_bundle(
         Path(str(results)) if results else None,
         str(url),
         None if version is None else str(version),
-        changes,
+        None if changes is None else ", ".join(changes) if isinstance(changes, list | tuple) else str(changes),
+        Path(str(refinement_checkpoint)) if refinement_checkpoint else None,
     )
     written = export(model, Path(str(out_dir)), lambda step: print(f"... {step}", flush=True))
     print()
     for verdict in written.verdicts:
         print(verdict)
     print(f"\n{parity_table(written.parity)}\n")
+    print(f"labels: {', '.join(f'{value} {label}' for value, label in written.labels.items())}\n")
+    if written.scored_with:
+        print(f"scored with other options than the export has: {dict(written.scored_with)}")
     for metric, value in written.scores.items():
         print(f"{metric:<28} {value:.4g}")
     if not written.scores:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -58,7 +59,9 @@ def _measured(entry: Bundle, checkpoint: str | None, volume: Sequence[int] | Non
             _copy(Path(str(checkpoint)), folder / "models" / "model.pt")
             weights = f"weights of {Path(str(checkpoint)).name}"
         shape: Any = list(volume) if isinstance(volume, list | tuple) else volume
-        return parity_table(write_forms(folder, volume=shape, weights=weights))
+        options = f' --volume "{json.dumps(shape, separators=(",", ":"))}"' if shape else ""
+        told = f"`python -m tools.parity {entry.name}{options}` measured the table."
+        return f"{told}\n\n{parity_table(write_forms(folder, volume=shape, weights=weights))}"
 
 
 def _copy(checkpoint: Path, place: Path) -> None:

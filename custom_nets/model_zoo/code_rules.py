@@ -28,7 +28,7 @@ _FORMATTERS = {
 
 
 def code_is_complete(subject: Subject) -> Iterator[Problem]:
-    """custom_nets is in the bundle, whole and the same in every bundle: MONAI Label keeps the first that it imports."""
+    """custom_nets is in the bundle, all files of it: MONAI Label keeps one bundle's for all that it serves."""
     folder = subject.folder / CODE
     if not folder.is_dir():
         if _names_the_code(subject):

@@ -19,14 +19,17 @@ from custom_nets.config_linter.folder_rules import write_card as update_card
 from custom_nets.config_linter.reading import read_bundle
 from custom_nets.errors import InputError
 from custom_nets.files import write_json, write_text
+from custom_nets.label_graphs.reading import DEFAULT
 from custom_nets.model_zoo import filled_metadata
 from custom_nets.model_zoo.card import write_card
 from custom_nets.model_zoo.checking import Verdict, check_bundle
 from custom_nets.model_zoo.forms import Parity, parity_table, write_forms
 from custom_nets.model_zoo.labels import own_labels, with_labels_inside
 from custom_nets.model_zoo.large_files import write_large_files
-from custom_nets.model_zoo.model_options import read_configs, with_options
-from custom_nets.model_zoo.packing import copy_package, replace_folder, write_archive
+from custom_nets.model_zoo.model_options import Configs, read_configs, with_options
+from custom_nets.model_zoo.packing import copy_package, replace_folder, require_replaceable, write_archive
+from custom_nets.option_checks import check_options
+from custom_nets.options import options_in
 from custom_nets.registry import Bundle
 from custom_nets.running_config import built_network
 from custom_nets.spine.weights import load_stages
@@ -44,6 +47,7 @@ class Model:
     Attributes:
         bundle: whose network it is.
         checkpoint: its weights.
+        refinement: weights of the second stage of a network of stages, where they are in a file of their own.
         options: of the bundle's configurations with which it was trained, where they are not their defaults.
         modalities: names of its input images, where they are not the bundle's.
         results: folder of an evaluation of these weights; None leaves the metadata's eval_metrics empty.
@@ -60,6 +64,7 @@ class Model:
     url: str = ""
     version: str | None = None
     changes: str | None = None
+    refinement: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Export:
         parity: of its TorchScript and ONNX forms.
         verdicts: of its check.
         scores: of its metadata.
+        scored_with: options of the scored predictions that are not those of the export.
+        labels: value in the label maps -> name.
     """
 
     folder: Path
@@ -79,6 +86,8 @@ class Export:
     parity: Parity
     verdicts: list[Verdict]
     scores: Mapping[str, float]
+    scored_with: Mapping[str, Any]
+    labels: Mapping[str, str]
 
 
 def export(model: Model, place: Path, tell: Callable[[str], object] = _logger.info) -> Export:
@@ -91,11 +100,20 @@ def export(model: Model, place: Path, tell: Callable[[str], object] = _logger.in
 
     Raises:
         InputError: the model is not one of the bundle's network with these options, the results are of other weights,
-            what is in the way is no export, or the export fails its own check; nothing is written then.
+            what is in the way is no export or more than that, the export fails its own check, or ``place`` cannot be
+            written to; nothing is written then.
     """
     folder = place / model.bundle.name
-    if folder.exists() and not (folder / "models" / "model.pt").is_file():
-        raise InputError(f"{folder}: is in the way and no export of a bundle; choose another folder, or remove it.")
+    require_replaceable(folder, model.bundle.name)
+    try:
+        return _export(model, place, folder, tell)
+    except OSError as error:
+        raise InputError(
+            f"{place}: {model.bundle.name} cannot be written there ({error.strerror or error}); name another folder."
+        ) from error
+
+
+def _export(model: Model, place: Path, folder: Path, tell: Callable[[str], object]) -> Export:
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{model.bundle.name}.", dir=place) as temporary:
         new = Path(temporary) / model.bundle.name
@@ -103,13 +121,24 @@ def export(model: Model, place: Path, tell: Callable[[str], object] = _logger.in
         tell("configurations, code and weights")
         weights = _assemble(model, new)
         scores, record = filled_metadata.read_scores(model.results, weights) if model.results else ({}, None)
-        metadata = _write_metadata(model, new, scores)
+        metadata = _write_metadata(model, new, scores, record)
         tell("TorchScript and ONNX forms, compared with the network: minutes for a large one")
         parity = write_forms(new)
         write_large_files(new, model.url)
         table = parity_table(parity)
         source = model.bundle.folder
-        write_card(source, new, metadata, weights=weights, options=model.options, scored=record, parity=table)
+        config = read_configs(new)["inference"]
+        scored_with = filled_metadata.differing_options(record or {}, config)
+        write_card(
+            source,
+            new,
+            metadata,
+            weights=weights,
+            options=model.options,
+            scored=record,
+            scored_with=scored_with,
+            parity=table,
+        )
         update_card(read_bundle(new))
         tell("check of the bundle, run in a process of its own")
         verdicts = check_bundle(new)
@@ -119,7 +148,8 @@ def export(model: Model, place: Path, tell: Callable[[str], object] = _logger.in
         tell("archive")
         archive = write_archive(new, place / f"{model.bundle.name}_v{metadata['version']}.zip")
         replace_folder(new, folder)
-    return Export(folder, archive, parity, verdicts, scores)
+    labels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    return Export(folder, archive, parity, verdicts, scores, scored_with, labels)
 
 
 def _assemble(model: Model, folder: Path) -> str:
@@ -128,14 +158,41 @@ def _assemble(model: Model, folder: Path) -> str:
     for name in ("LICENSE", "docs/data_license.txt", "configs/logging.conf"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / name, folder / name)
-    options = with_labels_inside(model.options, folder)
+    source_configs = read_configs(source)
+    options = with_labels_inside(_own_graph(source_configs) | dict(model.options), folder)
     if model.modalities is not None:
         options["in_channels"] = len(model.modalities)
-    for name, config in with_options(read_configs(source), options).items():
+    _require_named_channels(model, options)
+    configs = with_options(source_configs, options)
+    _check(configs)
+    for name, config in configs.items():
         if not name.startswith(_DEMO):
             write_text(folder / "configs" / f"{name}.json", _config_text(model.bundle.name, config))
     copy_package(folder)
     return _write_weights(model, folder)
+
+
+def _check(configs: Configs) -> None:
+    """Check the values of the options, all but those that a configuration computes."""
+    for config in configs.values():
+        if "network_def" in config:
+            plain = {key: value for key, value in options_in(config).items() if not str(value).startswith("$")}
+            graph = {"label_graph": DEFAULT} if "label_graph" in config else {}
+            check_options({"device": "cpu", "amp": False, **graph, **plain})
+
+
+def _own_graph(configs: Configs) -> dict[str, Any]:
+    """The label graph by name where the bundle takes the data list's: weights of one graph are of no other."""
+    return {"label_graph": DEFAULT} if configs["inference"].get("label_graph") == "auto" else {}
+
+
+def _require_named_channels(model: Model, options: Mapping[str, Any]) -> None:
+    expected = len(model.modalities or model.bundle.modalities)
+    if options.get("in_channels", expected) != expected:
+        raise InputError(
+            f"in_channels is {options['in_channels']}, the bundle has {', '.join(model.bundle.modalities)}: name the "
+            "images of this model in their order, --modalities T1,FLAIR."
+        )
 
 
 def _config_text(name: str, config: Mapping[str, Any]) -> str:
@@ -153,12 +210,14 @@ def _write_weights(model: Model, folder: Path) -> str:
     parser.read_config(folder / "configs" / "inference.json")
     parser["bundle_root"] = str(folder)
     network = built_network(parser)
-    load_stages(network, model.checkpoint)
+    load_stages(network, model.checkpoint, model.refinement)
     save_weights(network.state_dict(), folder / "models" / "model.pt")
     return weights_digest(network)
 
 
-def _write_metadata(model: Model, folder: Path, scores: Mapping[str, float]) -> dict[str, Any]:
+def _write_metadata(
+    model: Model, folder: Path, scores: Mapping[str, float], record: Mapping[str, Any] | None
+) -> dict[str, Any]:
     published, exported = (
         ConfigParser.load_config_file(place / "configs" / "inference.json") for place in (model.bundle.folder, folder)
     )
@@ -171,6 +230,8 @@ def _write_metadata(model: Model, folder: Path, scores: Mapping[str, float]) -> 
         metadata = filled_metadata.with_modalities(metadata, model.modalities or model.bundle.modalities, slices)
     if (labels := own_labels(model.options)) is not None:
         metadata = filled_metadata.with_labels(metadata, labels)
+    if record is not None and model.results is not None:
+        filled_metadata.require_same_labels(record, metadata, model.results)
     metadata["eval_metrics"] = dict(scores)
     write_json(folder / "configs" / "metadata.json", metadata)
     return metadata

@@ -8,11 +8,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from custom_nets.errors import InputError
+from custom_nets.model_zoo.model_options import OF_A_RUN
 from custom_nets.training.evaluation_record import EVALUATION
 
 Metadata = dict[str, Any]
@@ -42,10 +43,10 @@ def with_release(metadata: Metadata, version: str | None, changes: str | None) -
         return metadata
     if not version or not changes:
         raise InputError("--version and --changes go together: the changelog says what is in a version.")
-    if not re.fullmatch(r"\d+\.\d+\.\d+", str(version)):
+    if not re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", str(version)):
         raise InputError(f"--version {version}: give three numbers, 1.2.3.")
-    if version in metadata["changelog"]:
-        raise InputError(f"--version {version} is in the changelog already: give a new one.")
+    if _numbers(version) <= max(map(_numbers, [metadata["version"], *metadata["changelog"]])):
+        raise InputError(f"--version {version} is not above {metadata['version']}, which there is: give a higher one.")
     return {**metadata, "version": version, "changelog": {version: str(changes), **metadata["changelog"]}}
 
 
@@ -108,6 +109,35 @@ def read_scores(results: Path, weights: str) -> tuple[dict[str, float], dict[str
     return scores, record
 
 
+def differing_options(record: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with which an evaluation segmented otherwise than the export does.
+
+    Args:
+        record: of the evaluation, see :class:`~custom_nets.training.evaluation_record.EvaluationRecord`.
+        config: inference.json of the export. Options that it computes, such as `amp`, and those of a run do not count.
+    """
+    without_effect = OF_A_RUN | {"amp_dtype", "pictures", "sw_batch_size"}
+    options = record.get("options", {}).items()
+    given = {key: value for key, value in options if key in config and key not in without_effect}
+    plain = {key: config[key] for key in given if not str(config[key]).startswith("$")}
+    return {key: given[key] for key in plain if given[key] != plain[key]}
+
+
+def require_same_labels(record: Mapping[str, Any], metadata: Metadata, source: Path) -> None:
+    """Refuse scores of a model whose labels are others than the export's.
+
+    Raises:
+        InputError: naming one that differs.
+    """
+    ours, scored = _pred(metadata)["channel_def"], record.get("labels")
+    if scored is not None and scored != ours:
+        value = next(value for value in {**scored, **ours} if scored.get(value) != ours.get(value))
+        raise InputError(
+            f"{source}: was scored with {value} as {scored.get(value, 'no label')}, which would be exported as "
+            f"{ours.get(value, 'no label')}: give the labels of this model, --label_graph NAME or FILE."
+        )
+
+
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -128,5 +158,12 @@ def _pred(metadata: Metadata) -> dict[str, Any]:
     return metadata["network_data_format"]["outputs"]["pred"]
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
+
+
 def _bare_version(package: str) -> str:
-    return version(package).partition("+")[0]
+    try:
+        return version(package).partition("+")[0]
+    except PackageNotFoundError as error:
+        raise InputError(f"{package}: is not installed, and the bundle needs it: pip install {package}.") from error

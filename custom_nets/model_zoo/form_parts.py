@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +51,17 @@ class Part:
         """What holds for its forms."""
         return exportable(self.network)
 
+    @property
+    def onnx_facts(self) -> Exportable:
+        """What holds for its ONNX form: of a first size that no open form takes, it is made for that size alone."""
+        return self.facts if self.facts.holds(self.shapes[0][0]) else replace(self.facts, multiple=0)
+
     def open_axes(self, shapes: Sequence[Shape]) -> list[dict[int, Any]]:
         """The axes of each input that an exported form leaves open: those of the image, and all sizes of the others."""
-        first = self.facts.open_axes(shapes[0])
+        facts = self.onnx_facts
+        first = facts.open_axes(shapes[0])
+        if not facts.multiple:
+            return [first, *({0: first[0]} if first else {} for _ in shapes[1:])]
         others = [
             {0: first[0], **{axis: Dim(f"{name}{axis}", min=2) for axis in range(2, len(shape))}}
             for name, shape in list(zip(self.inputs, shapes, strict=True))[1:]

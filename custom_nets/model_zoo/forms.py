@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from custom_nets.checkpoints import weights_digest
 from custom_nets.files import write_json, written_whole
 from custom_nets.model_zoo.exportable import exportable
 from custom_nets.model_zoo.form_parts import Part, Shape, read_parts
@@ -53,7 +54,8 @@ def write_forms(folder: Path, *, volume: Sequence[int] | None = None, weights: s
     versions = {"torch": torch.__version__, **({} if missing else installed_versions())}
     notes = tuple(part.facts.reason for part in loaded.parts if part.facts.any_size and part.facts.reason)
     name = type(loaded.network).__name__
-    parity = Parity(name, weights, versions, opset, tuple(forms), tuple(left_out), notes)
+    digest = weights_digest(loaded.network)
+    parity = Parity(name, weights, versions, opset, tuple(forms), tuple(left_out), notes, digest=digest)
     write_json(folder / REPORT, parity.to_json())
     return parity
 
@@ -80,7 +82,7 @@ def _onnx(part: Part, folder: Path, files: ExitStack) -> tuple[Form, int | None]
     """Write one part as ONNX; likewise. Also returns the opset."""
     path = f"models/{part.name}.onnx"
     file = files.enter_context(written_whole(folder / path))
-    facts = part.facts
+    facts = part.onnx_facts
     traced = _open_shapes(part)
     inputs = dict(zip(part.inputs, part.examples(traced), strict=True))
     opset = write_onnx(part.network, inputs, part.open_axes(traced), file)
@@ -95,7 +97,7 @@ def _onnx(part: Part, folder: Path, files: ExitStack) -> tuple[Form, int | None]
 
 def _open_shapes(part: Part) -> tuple[Shape, ...]:
     """Shapes for the making of a graph: two samples, or their number would count as fixed, and unequal sizes."""
-    facts = part.facts
+    facts = part.onnx_facts
     if not facts.multiple:
         samples = 2 if facts.batch else 1
         return tuple((samples, *shape[1:]) for shape in part.shapes[0])

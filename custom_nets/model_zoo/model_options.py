@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -16,8 +18,10 @@ from custom_nets.options import options_in
 
 Configs = dict[str, dict[str, Any]]
 
+#: How an argument of the network is given that no option of the bundle sets.
+_ARGUMENT = "network_def::"
 #: Options of one machine or one run: a model's configurations keep their defaults.
-_OF_A_RUN = {
+OF_A_RUN = {
     *("bundle_root", "dataset_dir", "datalist", "section", "checkpoint", "refinement_checkpoint", "coarse_checkpoint"),
     *("ckpt_dir", "output_dir", "logits_dir", "device", "resume", "pretrained", "num_workers"),
 }
@@ -46,19 +50,43 @@ def with_options(configs: Configs, options: Mapping[str, Any]) -> Configs:
     """Return the configurations with the options of a model in each that stands alone and has them.
 
     Where the stages of a network are trained one by one, a stage's training may call an option of the whole network
-    otherwise, see `STAGES_OF`: it gets the value under its own name.
+    otherwise, see `STAGES_OF`: it gets the value under its own name. ``network_def::NAME`` is the network's argument.
 
     Raises:
         InputError: for an option that no configuration has, or that is one of a run and not of a model.
     """
     known = _known(configs)
+    arguments = {key.removeprefix(_ARGUMENT): options[key] for key in options if key.startswith(_ARGUMENT)}
+    _require_arguments(configs, arguments)
     for key in options:
-        if key not in known:
-            reason = "is not of a model but of a run" if key in _OF_A_RUN else "is no option of this bundle"
+        if key not in known and not key.startswith(_ARGUMENT):
+            reason = "is not of a model but of a run" if key in OF_A_RUN else "is no option of this bundle"
             close = difflib.get_close_matches(key, known, n=1)
             raise InputError(f"--{key}: {reason}{f'; did you mean --{close[0]}?' if close else '.'}")
     whole = str(configs["inference"]["network_def"]["_target_"])
-    return {name: {**config, **_own(whole, config, options)} for name, config in configs.items()}
+    return {
+        name: {**config, **_own(whole, config, options), **_network(config, arguments)}
+        for name, config in configs.items()
+    }
+
+
+def _network(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's definition with those of the arguments that it takes, where it stands alone."""
+    if not _stands_alone(config) or not arguments:
+        return {}
+    definition = config["network_def"]
+    return {"network_def": {**definition, **{key: arguments[key] for key in arguments if _takes(definition, key)}}}
+
+
+def _require_arguments(configs: Configs, arguments: Mapping[str, Any]) -> None:
+    for key in arguments:
+        if not _takes(configs["inference"]["network_def"], key):
+            target = configs["inference"]["network_def"]["_target_"]
+            raise InputError(f"--{_ARGUMENT}{key}: {target} takes no such argument.")
+
+
+def _takes(definition: Mapping[str, Any], argument: str) -> bool:
+    return argument in inspect.signature(locate(str(definition["_target_"]))).parameters  # type: ignore[arg-type]
 
 
 def _own(whole: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +100,7 @@ def _own(whole: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> d
 def _known(configs: Configs) -> set[str]:
     """Options of a model that one of the configurations has."""
     alone = [config for config in configs.values() if _stands_alone(config)]
-    return {key for config in alone for key in options_in(config)} - _OF_A_RUN
+    return {key for config in alone for key in options_in(config)} - OF_A_RUN
 
 
 def _stands_alone(config: Mapping[str, Any]) -> bool:

@@ -7,9 +7,14 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from custom_nets.errors import InputError
 from custom_nets.files import written_whole
 
 _PACKAGE = Path(__file__).parents[1]
+#: What a bundle of the repository has not.
+_OF_AN_EXPORT = ("configs/metadata.json", "custom_nets", "docs/parity.json", "large_files.yml")
+#: What runs in a bundle's folder leave there.
+_MADE_LATER = ("models/last.pt", "models/model.previous.pt", "eval")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 #: Files that hardly get smaller.
 _DENSE = {".pt", ".ts", ".onnx", ".png", ".data"}
@@ -35,6 +40,23 @@ def write_archive(folder: Path, path: Path) -> Path:
             with file.open("rb") as source, archive.open(entry, "w") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
     return path
+
+
+def require_replaceable(folder: Path, name: str) -> None:
+    """Refuse to replace anything but an export of the bundle as it was written.
+
+    Raises:
+        InputError: naming the folder and what is in it.
+    """
+    if not folder.exists():
+        return
+    if not all((folder / part).exists() for part in _OF_AN_EXPORT):
+        raise InputError(f"{folder}: is in the way and no export of {name}; choose another folder, or remove it.")
+    for made in _MADE_LATER:
+        if (folder / made).exists():
+            raise InputError(
+                f"{folder}: has been trained or evaluated in, {made} is there; choose another folder, or remove it."
+            )
 
 
 def replace_folder(new: Path, place: Path) -> None:

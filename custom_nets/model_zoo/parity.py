@@ -50,8 +50,8 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether the difference is allowed; never where an output is not finite."""
-        return self.same_shape and self.difference <= self.allowed < float("inf")
+        """Whether the difference is allowed; never where an output is not finite, or nothing but 0."""
+        return self.same_shape and self.largest > 0 and self.difference <= self.allowed < float("inf")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ class Parity:
     Attributes:
         network: its class.
         weights: what it was compared with, in words.
+        digest: of these weights, see :func:`~custom_nets.checkpoints.state_digest`.
         versions: of torch, onnx and onnxruntime, as far as they took part.
         opset: of the ONNX files; None where there are none.
         forms: what was written.
@@ -104,6 +105,7 @@ class Parity:
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     tolerance: float = TOLERANCE
+    digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The content of docs/parity.json."""

@@ -95,7 +95,8 @@ def read_subject(folder: Path) -> Subject:
     folder = folder.resolve()
     if not (folder / "configs").is_dir():
         raise InputError(f"{folder}: has no folder configs; give the folder of a bundle, such as bundles/rsanet.")
-    in_repository = (folder.parent.parent / "custom_nets").is_dir() and not (folder / "custom_nets").is_dir()
+    beside = folder.parent.name == "bundles" and (folder.parent.parent / "custom_nets").is_dir()
+    in_repository = beside and not (folder / "custom_nets").is_dir()
     return Subject(folder, read_bundle(folder), in_repository)
 
 

@@ -42,7 +42,9 @@ def test_a_new_version_heads_the_changelog() -> None:
         ("9.0.0", None, "--version and --changes go together"),
         (None, "better", "--version and --changes go together"),
         ("9.0", "better", "--version 9.0: give three numbers"),
-        ("0.1.0", "better", "--version 0.1.0 is in the changelog already"),
+        ("0.1.0", "better", "--version 0.1.0 is not above 0.1.0"),
+        ("0.0.9", "better", "--version 0.0.9 is not above 0.1.0"),
+        ("01.2.0", "better", "--version 01.2.0: give three numbers"),
     ],
 )
 def test_versions_that_the_zoo_would_not_take(new: str | None, changes: str | None, told: str) -> None:
