@@ -12,7 +12,13 @@ from pathlib import Path
 
 from custom_nets.model_zoo.verdicts import Subject, Verdict
 
-_MODULE = "custom_nets.model_zoo.live_rules"
+#: Runs the live rules. What an editable installation adds to Python's search would give a bundle whose code lacks a
+#: module that of the repository.
+_CODE = """
+import runpy, sys
+sys.meta_path[:] = [one for one in sys.meta_path if not getattr(one, "__module__", "").startswith("__editable__")]
+runpy.run_module("custom_nets.model_zoo.live_rules", run_name="__main__", alter_sys=True)
+"""
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _TEXT = "The bundle's code can be imported and its workflows built"
 #: Seconds after which a bundle that does not come to an end breaks the rule.
@@ -31,7 +37,7 @@ def live_verdicts(subject: Subject) -> list[Verdict]:
         environment["PYTHONPATH"] = str(_REPOSITORY)
     with tempfile.TemporaryDirectory(prefix="check_bundle_") as scratch:
         told = Path(scratch) / "verdicts.json"
-        command = [sys.executable, "-W", "ignore", "-m", _MODULE, scratch, str(told)]
+        command = [sys.executable, "-W", "ignore", "-c", _CODE, scratch, str(told)]
         try:
             ended = subprocess.run(
                 command,

@@ -6,16 +6,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 
+from custom_nets.checkpoints import state_digest
 from custom_nets.config_linter import read_bundle
 from custom_nets.config_linter.folder_rules import write_card
 from custom_nets.files import file_digest
 from custom_nets.model_zoo.large_files import LARGE_FILES, LARGEST
+from custom_nets.model_zoo.parity import Comparison
 from custom_nets.registry import ROOT
 from tests.bundle_runs import TINY
 from tests.spoiled_configs import FORMAT, GONE, Spoil, drop, put, swap, write
@@ -51,13 +54,15 @@ def model(content: Any) -> Spoil:
     return lambda folder: torch.save(content, folder / "models" / "model.pt")
 
 
-def report(difference: float, *files: str) -> Spoil:
+def report(difference: float, *files: str, inputs: int = 1, digest: str | None = None) -> Spoil:
     """docs/parity.json, and the forms that it tells of."""
 
     def spoil(folder: Path) -> None:
-        compared = [{"shape": [1, 3, 32, 32, 32], "difference": difference, "largest": 1.0, "same_shape": True}]
-        forms = [{"file": f"models/{file}", "comparisons": compared} for file in files]
-        (folder / "docs" / "parity.json").write_text(json.dumps({"forms": forms, "left_out": [], "tolerance": 1e-4}))
+        one = asdict(Comparison((1, 3, 32, 32, 32), difference, largest=1.0, same_labels=1.0))
+        forms = [{"file": f"models/{file}", "comparisons": [one] * inputs} for file in files]
+        own = state_digest(torch.load(folder / "models" / "model.pt", weights_only=True))
+        content = {"forms": forms, "left_out": [], "tolerance": 1e9, "digest": digest or own}
+        (folder / "docs" / "parity.json").write_text(json.dumps(content))
         (folder / "models" / "model.ts").write_bytes(b"")
 
     return spoil
@@ -195,4 +200,11 @@ SPOILED: list[tuple[str, Callable[[Path], Any], str, str]] = [
     ("forms_are_compared", report(0.0, "model.ts", "model.onnx"), "fails", "models/model.onnx is in it, but not"),
     ("forms_agree", report(1e-3, "model.ts"), "fails", "models/model.ts differs by 0.001"),
     ("forms_agree", report(float("nan"), "model.ts"), "fails", "models/model.ts differs by nan"),
+    ("forms_agree", report(0.0, "model.ts", inputs=0), "fails", "models/model.ts was compared on no input"),
+    (
+        "forms_and_scores_are_the_weights",
+        report(0.0, "model.ts", digest="of other weights"),
+        "fails",
+        "models/model.pt was replaced",
+    ),
 ]
