@@ -262,6 +262,12 @@ def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def train_in_two_processes(runs: Runs, config: str = "train", **changes: Any) -> subprocess.CompletedProcess[str]:
+    """The command that a person types; the device is the overlay's choice unless it is given."""
+    files = str([str(runs.config(config)), str(runs.config("multi_gpu_train"))]).replace(" ", "")
+    return torchrun("monai.bundle", "run", "training", "--config_file", files, *runs.arguments(config, **changes))
+
+
 def run_here(name: str, configs: Sequence[str], overrides: Mapping[str, Any], run_id: str = "run") -> None:
     """In the place of the tools' `run_bundle`: the same configurations and words, without a process of its own."""
     folder = available()[name].folder

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.bundle_runs import BUNDLES, TINY, Runs, list_cases, make_data, torchrun
+from tests.bundle_runs import BUNDLES, TINY, Runs, list_cases, make_data, torchrun, train_in_two_processes
 from tests.conftest import Made
 from tests.test_tracking import client_of, recorded_config, runs_in
 
@@ -131,8 +131,7 @@ def test_fewer_validation_cases_than_processes(runs: Runs, monkeypatch: pytest.M
     shutil.copytree(runs.data, few.data)
     validate(few.data, lambda content: content["validation"][:1])
     if runs.name == BUNDLES[0]:
-        files = str(configs(few)).replace(" ", "")
-        ended = torchrun("monai.bundle", "run", "training", "--config_file", files, *few.arguments())
+        ended = train_in_two_processes(few)
         assert ended.returncode != 0
         assert re.findall(r"^error: .*", ended.stderr, re.M) == [message]
     else:

@@ -257,7 +257,7 @@ def test_the_files_of_an_evaluation(trained: Runs, runs: Runs, monkeypatch: pyte
     given = {"checkpoint": str(trained.models / "model.pt")}
     runs.run("evaluate", pictures=1, **given)
     names = {path.name for path in runs.eval.iterdir()}
-    tables = {"metrics_per_structure.csv", "metrics_per_case.csv", "metrics_summary.json"}
+    tables = {"metrics_per_structure.csv", "metrics_per_case.csv", "metrics_summary.json", "evaluation.json"}
     assert names == {*tables, "structures.png", "case2_MR.png"}
     assert all(path.stat().st_size > 200 for path in runs.eval.iterdir())
 

@@ -19,8 +19,7 @@ from torch import nn
 
 from custom_nets.tumours.cleaning import labels_from_regions, remove_small_regions, suppress_small_enhancing
 from custom_nets.tumours.regions import converted
-from tests.bundle_runs import Runs, bright_inside, list_cases, write
-from tests.test_distributed import train as train_in_two_processes
+from tests.bundle_runs import Runs, bright_inside, list_cases, train_in_two_processes, write
 
 pytestmark = pytest.mark.parametrize("bundle_name", ["s2ca_net"], indirect=True, scope="session")
 

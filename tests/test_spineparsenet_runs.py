@@ -22,8 +22,7 @@ from custom_nets.checkpoints import read_checkpoint, save_weights
 from custom_nets.label_graphs.reading import read_label_graph
 from custom_nets.spine.weights import join_stages
 from custom_nets.training.reproducible import SeedEpoch
-from tests.bundle_runs import Runs, list_cases, write
-from tests.test_distributed import train as train_in_two_processes
+from tests.bundle_runs import Runs, list_cases, train_in_two_processes, write
 from tests.test_resume import Interrupted, assert_same_run
 from tests.tools.small_spines import AFFINE, OPTIONS, SHAPE, data_in
 from tools import coarse_logits
