@@ -59,6 +59,19 @@ def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+def test_an_export_has_forms_that_agree(archive: Path) -> None:
+    """The export refuses forms that do not; here they are all there, and told of."""
+    with zipfile.ZipFile(archive) as packed:
+        name, files = archive.name.partition("_v")[0], set(packed.namelist())
+        parity = json.loads(packed.read(f"{name}/docs/parity.json"))
+        card = packed.read(f"{name}/docs/README.md").decode()
+    forms = {form["file"] for form in parity["forms"]}
+    parts = ("coarse", "refinement") if name == "spineparsenet" else ("model",)
+    assert forms == {f"models/{part}.{suffix}" for part in parts for suffix in ("ts", "onnx")}
+    assert {f"{name}/{form}" for form in forms} < files
+    assert all(f"`{form}`" in card for form in forms)
+
+
 def test_an_export_runs_without_the_repository(archive: Path, interpreter: Path, tmp_path: Path) -> None:
     """Unpacked in an empty folder it makes the label map that the repository makes, voxel for voxel."""
     name = archive.name.partition("_v")[0]
