@@ -18,17 +18,17 @@ class _DeclareOperators(MetaPathFinder):
     """Finds no module; declares the operators when torchvision is about to need them."""
 
     def __init__(self) -> None:
-        self.library: object = None  # what it declares lives as long as it does
+        self.declared: object = None  # what it declares lives as long as it does
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         """Declare the operators once, just before torchvision describes them."""
-        if fullname == "torchvision._meta_registrations" and self.library is None:
+        if fullname == "torchvision._meta_registrations" and self.declared is None:
             import torch
 
             library = torch.library.Library("torchvision", "FRAGMENT")
             for name in ("nms", "qnms"):
                 library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            self.library = library
+            self.declared = library
 
 
 sys.meta_path.insert(0, _DeclareOperators())

@@ -19,6 +19,7 @@ from custom_nets.checkpoints import save_weights
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
 from custom_nets.model_zoo.filled_metadata import with_labels
+from custom_nets.model_zoo.form_parts import built
 from custom_nets.model_zoo.labels import own_labels, with_labels_inside
 from custom_nets.model_zoo.model_options import overlay_options, read_configs, with_options
 from custom_nets.spine.weights import load_stages
@@ -103,7 +104,7 @@ def put_bundle(app: Path, served: Served) -> Path:
     weights = weights_of(app, served)
     _copy_all_but_models(served.folder, target)
     _set_options(target, served)
-    network = _network(target)
+    network = built(target)
     load_stages(network, weights)
     _put_aside(target / "models")
     save_weights(network.state_dict(), target / "models" / MODEL)
@@ -140,11 +141,3 @@ def _put_aside(models: Path) -> None:
     for path in models.glob("*.pt"):
         (models / _ASIDE).mkdir(exist_ok=True)
         path.replace(models / _ASIDE / path.name)
-
-
-def _network(folder: Path) -> Any:
-    """Build the network as MONAI Label does."""
-    parser = ConfigParser()
-    parser.read_config(folder / "configs" / "inference.json")
-    parser["bundle_root"] = str(folder)
-    return parser.get_parsed_content("network_def")

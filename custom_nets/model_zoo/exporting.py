@@ -23,6 +23,7 @@ from custom_nets.label_graphs.reading import DEFAULT
 from custom_nets.model_zoo import filled_metadata
 from custom_nets.model_zoo.card import write_card
 from custom_nets.model_zoo.checking import Verdict, check_bundle
+from custom_nets.model_zoo.form_parts import built
 from custom_nets.model_zoo.forms import Parity, parity_table, write_forms
 from custom_nets.model_zoo.labels import own_labels, with_labels_inside
 from custom_nets.model_zoo.large_files import write_large_files
@@ -31,7 +32,6 @@ from custom_nets.model_zoo.packing import copy_package, replace_folder, require_
 from custom_nets.option_checks import check_options
 from custom_nets.options import options_in
 from custom_nets.registry import Bundle
-from custom_nets.running_config import built_network
 from custom_nets.spine.weights import load_stages
 
 _logger = logging.getLogger(__name__)
@@ -127,8 +127,7 @@ def _export(model: Model, place: Path, folder: Path, tell: Callable[[str], objec
         write_large_files(new, model.url)
         table = parity_table(parity)
         source = model.bundle.folder
-        config = read_configs(new)["inference"]
-        scored_with = filled_metadata.differing_options(record or {}, config)
+        scored_with = filled_metadata.differing_options(record or {}, read_configs(new)["inference"])
         write_card(
             source,
             new,
@@ -206,10 +205,7 @@ def _config_text(name: str, config: Mapping[str, Any]) -> str:
 
 def _write_weights(model: Model, folder: Path) -> str:
     """Write ``models/model.pt`` of what the export's network takes from the checkpoint."""
-    parser = ConfigParser()
-    parser.read_config(folder / "configs" / "inference.json")
-    parser["bundle_root"] = str(folder)
-    network = built_network(parser)
+    network = built(folder)
     load_stages(network, model.checkpoint, model.refinement)
     save_weights(network.state_dict(), folder / "models" / "model.pt")
     return weights_digest(network)

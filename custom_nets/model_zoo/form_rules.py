@@ -10,11 +10,9 @@ from typing import Any
 import torch
 
 from custom_nets.checkpoints import state_digest, unwrap
-from custom_nets.model_zoo.parity import Comparison
+from custom_nets.model_zoo.parity import REPORT, Comparison
 from custom_nets.model_zoo.verdicts import Problem, Subject, fails
 
-#: Where an export keeps how far its forms are from the network.
-REPORT = "docs/parity.json"
 _FORMS = ("*.ts", "*.onnx")
 
 

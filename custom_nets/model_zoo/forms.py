@@ -16,13 +16,10 @@ from custom_nets.files import write_json, written_whole
 from custom_nets.model_zoo.exportable import exportable
 from custom_nets.model_zoo.form_parts import Part, Shape, read_parts
 from custom_nets.model_zoo.onnx_form import installed_versions, onnx_session, why_not, write_onnx
-from custom_nets.model_zoo.parity import Form, LeftOut, Parity, compare, parity_table, require_agreement
+from custom_nets.model_zoo.parity import REPORT, Form, LeftOut, Parity, compare, parity_table, require_agreement
 from custom_nets.model_zoo.torchscript_form import write_torchscript
 
 __all__ = ["Parity", "parity_table", "write_forms"]
-
-#: Where a bundle keeps the numbers.
-REPORT = "docs/parity.json"
 
 
 def write_forms(folder: Path, *, volume: Sequence[int] | None = None, weights: str = "models/model.pt") -> Parity:

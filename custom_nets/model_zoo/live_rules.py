@@ -28,7 +28,8 @@ from custom_nets.config_linter.metadata_rules import SCHEMA
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
 from custom_nets.model_zoo.folder_rules import MODEL
-from custom_nets.model_zoo.form_rules import REPORT, read_left_out
+from custom_nets.model_zoo.form_rules import read_left_out
+from custom_nets.model_zoo.parity import REPORT
 from custom_nets.model_zoo.verdicts import (
     Problem,
     Subject,

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from custom_nets.errors import InputError
 from custom_nets.files import written_whole
+from custom_nets.model_zoo.large_files import LARGE_FILES
+from custom_nets.model_zoo.parity import REPORT
 
 _PACKAGE = Path(__file__).parents[1]
 #: What a bundle of the repository has not.
-_OF_AN_EXPORT = ("configs/metadata.json", "custom_nets", "docs/parity.json", "large_files.yml")
+_OF_AN_EXPORT = ("configs/metadata.json", "custom_nets", REPORT, LARGE_FILES)
 #: What runs in a bundle's folder leave there.
 _MADE_LATER = ("models/last.pt", "models/model.previous.pt", "eval")
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from custom_nets.errors import InputError
 from custom_nets.marked_text import markdown_table
 
+#: Where a bundle keeps the numbers.
+REPORT = "docs/parity.json"
 #: Greatest difference of a form, as a share of the network's largest output.
 TOLERANCE = 1e-4
 #: The same, as a multiple of what the network itself loses in float32. Two computations that are equally good differ by
