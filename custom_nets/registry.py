@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Bundle:
             which metadata calls "MR, slice -1", "MR, slice 0", "MR, slice +1": one modality, MR.
         labels: value of the output label map -> name; 0 is background.
         folder: of the bundle.
+        file_name_patterns: modality -> patterns by which its files are known, see :mod:`custom_nets.scans.patterns`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Bundle:
     modalities: tuple[str, ...]
     labels: dict[int, str]
     folder: Path
+    file_name_patterns: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @cache
@@ -89,4 +91,5 @@ def _read(folder: Path) -> Bundle:
         modalities=tuple(dict.fromkeys(re.sub(r", slice \S+$", "", inputs[key]) for key in sorted(inputs, key=int))),
         labels={int(value): name for value, name in sorted(outputs.items(), key=lambda item: int(item[0]))},
         folder=folder,
+        file_name_patterns={key: tuple(value) for key, value in metadata.get("file_name_patterns", {}).items()},
     )

@@ -139,6 +139,31 @@ SPOILED: list[tuple[str, Spoil, str]] = [
         "rsanet/metadata: inputs::image::channel_def: has keys",
     ),
     (
+        "file_names_tell_the_modalities",
+        put("metadata", "file_name_patterns::T2", GONE),
+        "rsanet/metadata: file_name_patterns::T2: is not there",
+    ),
+    (
+        "file_names_tell_the_modalities",
+        put("metadata", "file_name_patterns::PD", ["pd"]),
+        "rsanet/metadata: file_name_patterns::PD: is no modality",
+    ),
+    (
+        "file_names_tell_the_modalities",
+        put("metadata", "file_name_patterns::T2", []),
+        "rsanet/metadata: file_name_patterns::T2: is []",
+    ),
+    (
+        "file_names_tell_the_modalities",
+        put("metadata", "file_name_patterns::T2", ["t2", "*"]),
+        "rsanet/metadata: file_name_patterns::T2: has '*'",
+    ),
+    (
+        "file_names_tell_the_modalities",
+        put("metadata", "file_name_patterns::T2", ["t2", "t1"]),
+        "rsanet/metadata: file_name_patterns::T2: has 't1' of T1",
+    ),
+    (
         "prose_names_the_same_labels",
         put("metadata", "label_classes", "0 background, 1 tumour"),
         "rsanet/metadata: label_classes: does not name '1 lesion'",

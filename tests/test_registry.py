@@ -29,6 +29,7 @@ def test_modalities_and_labels_are_the_metadatas(name: str) -> None:
     assert list(entry.modalities) == list(dict.fromkeys(channel.partition(", slice ")[0] for channel in channels))
     assert {str(key): value for key, value in entry.labels.items()} == data_format["outputs"]["pred"]["channel_def"]
     assert entry.version == metadata["version"]
+    assert list(entry.file_name_patterns) == list(entry.modalities)
 
 
 @pytest.mark.parametrize(("name", "modalities"), [("rsanet", ("T1", "T2", "FLAIR")), ("zoom_resunet", ("T1",))])

@@ -24,6 +24,8 @@ _SCHEMA_NAME = "meta_schema_20240725.json"
 _LABELS = "$len(@graph)"
 #: How an export names a file of its own.
 _IN_THE_BUNDLE = re.compile(r"\$@bundle_root \+ '/(?P<path>.+)'")
+#: How a network of slices names the channels of a modality.
+_SLICE = re.compile(r", slice \S+$")
 _PACKAGES = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
@@ -109,6 +111,25 @@ def labels_are_numbered_and_named(bundle: BundleFiles) -> Iterator[Finding]:
             yield _finding(bundle, f"{key}::0", f"is {names.get('0')!r}", "write 'background'")
 
 
+def file_names_tell_the_modalities(bundle: BundleFiles) -> Iterator[Finding]:
+    """file_name_patterns says of each modality of channel_def how its files are called, and of no other."""
+    names = _tensor(bundle, "inputs", "image").get("channel_def", {}).values()
+    modalities, patterns = {_SLICE.sub("", name) for name in names}, bundle.metadata.get("file_name_patterns", {})
+    for name in sorted(modalities ^ set(patterns)):
+        problem, remedy = ("is no modality", "delete it") if name in patterns else ("is not there", "list its patterns")
+        yield _finding(bundle, f"file_name_patterns::{name}", problem, remedy)
+    seen: dict[str, str] = {}
+    for name, listed in patterns.items():
+        if not (isinstance(listed, list) and listed and all(isinstance(one, str) and one for one in listed)):
+            yield _finding(bundle, f"file_name_patterns::{name}", f"is {listed!r}", "list one pattern or more")
+            continue
+        for pattern in listed:
+            if pattern == "*" and len(modalities) > 1:
+                yield _finding(bundle, f"file_name_patterns::{name}", "has '*'", "name what tells the modality")
+            if (other := seen.setdefault(pattern, name)) != name:
+                yield _finding(bundle, f"file_name_patterns::{name}", f"has {pattern!r} of {other}", "delete one")
+
+
 def prose_names_the_same_labels(bundle: BundleFiles) -> Iterator[Finding]:
     """image_classes, label_classes and pred_classes name what channel_def names."""
     modalities = _tensor(bundle, "inputs", "image").get("channel_def", {})
@@ -175,5 +196,6 @@ BUNDLE_RULES = (
     channels_are_the_networks,
     labels_are_the_graphs,
     labels_are_numbered_and_named,
+    file_names_tell_the_modalities,
     prose_names_the_same_labels,
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from custom_nets.bundle_configs import RENAMED
 from custom_nets.config_linter.comparing import DIFFER, compare, place, transforms
 from custom_nets.config_linter.reading import BundleFiles, Config, Finding
 from custom_nets.options import options_in
@@ -44,7 +45,7 @@ STAGES_OF: dict[str, dict[str, Stage]] = {
         ),
         "custom_nets.ResUNet2d": Stage(
             (_CROPPED, {"_target_": f"{_SPINE}.ResizeInPlaned", "size": "@fine_size", "mode": "spline"}, _NORMALISED),
-            renamed={"patch_size": "fine_size", "coarse_size": "patch_size"},
+            renamed=RENAMED["custom_nets.ResUNet2d"],
         ),
     }
 }

@@ -63,6 +63,8 @@ def with_modalities(metadata: Metadata, modalities: Sequence[str], num_slices: i
     image["channel_def"] = {str(number): name for number, name in enumerate(names)}
     image["num_channels"] = len(names)
     filled["image_classes"] = "; ".join(names)
+    patterns = filled.get("file_name_patterns", {})
+    filled["file_name_patterns"] = {name: patterns.get(name, [name.lower()]) for name in modalities}
     return filled
 
 

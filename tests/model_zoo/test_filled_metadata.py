@@ -65,6 +65,7 @@ def test_modalities_become_channels_slice_by_slice(slices: int, names: list[str]
     image = after["network_data_format"]["inputs"]["image"]
     assert image["num_channels"] == len(names)
     assert image["channel_def"] == {str(number): name for number, name in enumerate(names)}
+    assert after["file_name_patterns"] == {"T1": ["t1"], "FLAIR": ["flair"]}, "none is known of another bundle's"
     assert before == metadata_of("s2anet"), "what is given stays as it is"
 
 
@@ -72,6 +73,7 @@ def test_the_published_network_has_the_channels_that_its_metadata_name() -> None
     before = metadata_of("s2anet")
     after = filled_metadata.with_modalities(before, bundle("s2anet").modalities, 3)
     assert after["network_data_format"] == before["network_data_format"]
+    assert after["file_name_patterns"] == before["file_name_patterns"]
 
 
 def test_labels_of_ones_own() -> None:
