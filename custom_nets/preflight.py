@@ -12,13 +12,15 @@ from monai.bundle import ConfigParser
 
 from custom_nets.case_names import require_distinct_names
 from custom_nets.checkpoints import load_weights, read_checkpoint
-from custom_nets.datasets.checks import CheckOptions, check_cases
+from custom_nets.datasets.checks import CheckOptions, check_cases, named_channels
 from custom_nets.datasets.datalist import Case, load_section
 from custom_nets.datasets.label_table import read_label_table
 from custom_nets.datasets.preflight import check_inference, check_training
 from custom_nets.datasets.problems import require_sound
 from custom_nets.datasets.tumour_labels import label_convention, label_values
 from custom_nets.errors import InputError, stops_with_message
+from custom_nets.fingerprints.recording import TrainingCases, TrainingFingerprint
+from custom_nets.fingerprints.trained_options import trained_options
 from custom_nets.label_graphs.graph import LabelGraph
 from custom_nets.label_graphs.reading import label_graph_name, label_graph_of
 from custom_nets.option_checks import check_options, require_writable
@@ -32,7 +34,7 @@ from custom_nets.training.run_state import read_run, resume_from
 
 
 @stops_with_message
-def before_training(name: str, options: Mapping[str, Any]) -> None:
+def before_training(name: str, options: Mapping[str, Any], fingerprint: TrainingFingerprint | None = None) -> None:
     """Check everything that a training run of bundle ``name`` will need; ends the program with one message if it fails.
 
     Nothing is written. Of a distributed run the first process checks for all.
@@ -41,6 +43,7 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
         name: of the bundle; its metadata names modalities and labels.
         options: the run's top-level keys, as the bundle's train.json hands them over. Called from a running
             configuration, the check also sees all other keys, the network, the loss, and cases that a host put in.
+        fingerprint: takes up what the training cases are like, to write it with the model.
     """
     if idist.get_rank() != 0:
         return
@@ -56,6 +59,7 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
         section: _given(parser, f"{group}::dataset::data")
         for section, group in (("training", "train"), ("validation", "validate"))
     }
+    seen = _training_cases(given["training"], options, modalities) if fingerprint is not None else None
     if all(cases is None for cases in given.values()):
         validated = not options.get("all_cases", False)
         place = options["dataset_dir"], options["datalist"], "validation"
@@ -67,17 +71,21 @@ def before_training(name: str, options: Mapping[str, Any]) -> None:
             any_order=_reorders(options),
             **_kind_of_labels(options),
             validated=validated,
+            look=seen,
         )
         _check_logits(parser, options, "training", "validation")
-        return
-    sections = {
-        section: load_section(options["dataset_dir"], options["datalist"], section) if cases is None else cases
-        for section, cases in given.items()
-    }
-    _check_ranks(len(sections["validation"]))
-    cases = [case for section in sections.values() for case in section]
-    strictness = CheckOptions(patch_size, spacing, **_kind_of_labels(options))
-    require_sound(check_cases(cases, modalities, labels, strictness))
+    else:
+        sections = {
+            section: load_section(options["dataset_dir"], options["datalist"], section) if cases is None else cases
+            for section, cases in given.items()
+        }
+        _check_ranks(len(sections["validation"]))
+        cases = [case for section in sections.values() for case in section]
+        strictness = CheckOptions(patch_size, spacing, **_kind_of_labels(options), look=seen)
+        require_sound(check_cases(cases, modalities, labels, strictness))
+    if fingerprint is not None and seen is not None:
+        network = parser.get("network_def", {}) if parser is not None else {}
+        fingerprint.made_from(seen, options, trained_options(name, options, network))
 
 
 @stops_with_message
@@ -147,6 +155,14 @@ def labels_of(name: str, options: Mapping[str, Any]) -> list[int]:
             f"add --out_channels {len(table)}, or give the table of your labels with --label_table FILE."
         )
     return list(table)
+
+
+def _training_cases(
+    given: list[Case] | None, options: Mapping[str, Any], modalities: Sequence[str] | int
+) -> TrainingCases:
+    """Who measures the training cases as they are checked."""
+    cases = load_section(options["dataset_dir"], options["datalist"], "training") if given is None else given
+    return TrainingCases(cases, named_channels(modalities))
 
 
 def _values_of_graph(options: Mapping[str, Any]) -> list[int]:

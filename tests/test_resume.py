@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from custom_nets.fingerprints import read_fingerprint
 from custom_nets.training.records import RunRecords
 from custom_nets.training.reproducible import SeedEpoch
 from custom_nets.training.run_state import RunState, resume_from
@@ -94,7 +95,9 @@ def test_killed_and_resumed(
     assert (runs.models / "last.pt").exists() is not first
     runs.run(epochs=3, resume=not first)
     assert_same_run(trained, runs)
-    assert sorted(path.name for path in runs.models.iterdir() if "previous" not in path.name) == ["last.pt", "model.pt"]
+    written = {path.name for path in runs.models.iterdir() if "previous" not in path.name}
+    assert written == {"last.pt", "model.pt", "model.fingerprint.json"}
+    assert read_fingerprint(runs.models / "model.pt") == read_fingerprint(trained.models / "model.pt")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -298,7 +298,7 @@ def last(runs: Runs) -> dict[str, Any]:
 def test_all_cases_train_without_a_validation(runs: Runs) -> None:
     runs.run(**overlay(runs, "all_cases"), cache_rate=0.5, epochs=1)
     state = last(runs)
-    assert sorted(path.name for path in runs.models.iterdir()) == ["last.pt", "model.pt"]
+    assert sorted(path.name for path in runs.models.iterdir()) == ["last.pt", "model.fingerprint.json", "model.pt"]
     model = torch.load(runs.models / "model.pt", weights_only=True)
     assert all(torch.equal(state["model"][key], value) for key, value in model.items())
     assert state["lr_scheduler"]["last_epoch"] == 4, "two cases to train and two to validate"

@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from custom_nets.fingerprints import read_fingerprint
 from custom_nets.registry import ROOT
 from tests.bundle_runs import BUNDLES, TINY, Runs, monai
 
@@ -45,7 +46,7 @@ def test_weights_load_strictly_into_the_network(trained: Runs) -> None:
     last = torch.load(trained.models / "last.pt", weights_only=True)
     assert last["epoch"] == 3
     network_of(trained).load_state_dict(last["model"], strict=True)
-    assert sorted(path.name for path in trained.models.iterdir()) == ["last.pt", "model.pt"]
+    assert sorted(path.name for path in trained.models.iterdir()) == ["last.pt", "model.fingerprint.json", "model.pt"]
 
 
 def test_the_best_epoch_is_kept(trained: Runs) -> None:
@@ -126,7 +127,9 @@ def test_a_host_that_brings_its_own_cases_and_no_validation(runs: Runs, monkeypa
     assert [row["epoch"] for row in table(runs)] == ["1", "2"]
     last = hosted.parser.get_parsed_content("network").state_dict()
     assert all(torch.equal(last[key], value) for key, value in weights(runs.models / "model.pt").items())
-    assert [path.name for path in runs.models.iterdir()] == ["model.pt"], "MONAI Label would serve another"
+    assert [path.name for path in runs.models.glob("*.pt")] == ["model.pt"], "MONAI Label would serve another"
+    fingerprint = read_fingerprint(runs.models / "model.pt")
+    assert fingerprint is not None and fingerprint.cases == 2
     cases[0]["label"] = str(runs.folder / "gone.nii.gz")
     assert "gone.nii.gz" in runs.refusal(dataset_dir=str(runs.folder / "nowhere"), **given)
 
@@ -135,7 +138,9 @@ def test_a_fresh_start_keeps_the_earlier_run(runs: Runs) -> None:
     runs.models.mkdir()
     for name in ("model", "last"):
         (runs.models / f"{name}.pt").write_text(f"earlier {name}")
+    (runs.models / "model.fingerprint.json").write_text("earlier fingerprint")
     runs.run(epochs=1)
+    assert (runs.models / "model.previous.fingerprint.json").read_text() == "earlier fingerprint"
     for name in ("model", "last"):
         assert (runs.models / f"{name}.previous.pt").read_text() == f"earlier {name}"
         assert weights(runs.models / f"{name}.pt")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,9 @@ __all__ = [
     "require_sound",
 ]
 
+#: Sees a case, its image files and the modality of each of their channels.
+Look = Callable[[Mapping[str, Any], Sequence[Volume], Sequence[str]], None]
+
 _MOST_THREADS = 8  # decompression releases the interpreter's lock; more readers than this only compete for the disk
 
 
@@ -55,6 +58,8 @@ class CheckOptions:
         lesion_masks: a label may hold any positive values, all of which are foreground, and a case several labels.
         label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
         label_graph: name or file of a spine's label graph, likewise.
+        look: is called for each case without errors, from several threads, with samples of its images; None = none are
+            kept.
     """
 
     patch_size: Sequence[int] | None = None
@@ -66,6 +71,7 @@ class CheckOptions:
     lesion_masks: bool = False
     label_convention: str = ""
     label_graph: str = ""
+    look: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def check_case(
     Returns:
         The problems found; an empty list means that the case can be used.
     """
-    return _examine(case, _names(modalities), labels, options or CheckOptions()).problems
+    return _examine(case, named_channels(modalities), labels, options or CheckOptions()).problems
 
 
 def check_cases(
@@ -134,7 +140,7 @@ def examine_cases(
 
     A case without the key ``label`` is checked without one; that a label has to be there is for the data list to say.
     """
-    names, strictness = _names(modalities), options or CheckOptions()
+    names, strictness = named_channels(modalities), options or CheckOptions()
 
     def examine(case: Mapping[str, Any]) -> CaseReport:
         return _examine(case, names, labels if "label" in case else None, strictness)
@@ -163,7 +169,8 @@ def _examine(
         problems.append(Problem(name, str(file), found, advice, severity))
 
     paths = _paths(case["image"])
-    images = [volume for path in paths if (volume := _read(path, add, bright=options.bright is not None))]
+    asked = {"bright": options.bright is not None, "samples": options.look is not None}
+    images = [volume for path in paths if (volume := _read(path, add, **asked))]
     check_number(paths, images, names, add)
     check_twice(images, names, add)
     for volume in images:
@@ -181,6 +188,8 @@ def _examine(
     check_grids([*images, *label_volumes], options.affine_tolerance_mm, add)
     if images:
         check_patch(images[0], options.patch_size, options.spacing, options.small, add)
+    if options.look is not None and not any(problem.severity == "error" for problem in problems):
+        options.look(case, images, names)
     return CaseReport(
         problems,
         images[0].grid if images else None,
@@ -190,9 +199,9 @@ def _examine(
     )
 
 
-def _read(path: str, add: Add, *, label: bool = False, bright: bool = False) -> Volume | None:
+def _read(path: str, add: Add, **asked: bool) -> Volume | None:
     try:
-        return read_volume(path, label=label, bright=bright)
+        return read_volume(path, **asked)
     except UnusableFile as reason:
         add(path, reason.found, reason.advice)
         return None
@@ -203,5 +212,6 @@ def _paths(entry: Any) -> list[str]:
     return [str(path) for path in entry] if isinstance(entry, list | tuple) else [str(entry)]
 
 
-def _names(modalities: int | Sequence[str]) -> list[str]:
+def named_channels(modalities: int | Sequence[str]) -> list[str]:
+    """The names of the input channels; "channel 0" and so on where their number is all that is known."""
     return [f"channel {n}" for n in range(modalities)] if isinstance(modalities, int) else list(modalities)

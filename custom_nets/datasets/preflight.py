@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from custom_nets.datasets.checks import CheckOptions, check_cases
+from custom_nets.datasets.checks import CheckOptions, Look, check_cases
 from custom_nets.datasets.datalist import Case, datalist_path, load_section, parse_datalist
 from custom_nets.datasets.modalities import listed_modalities, order_of
 from custom_nets.datasets.problems import Problem, report, require_sound
@@ -31,6 +31,7 @@ def check_training(
     label_convention: str = "",
     label_graph: str = "",
     validated: bool = True,
+    look: Look | None = None,
     progress: bool = True,
 ) -> list[Problem]:
     """Check the data list and every training and validation file. Each file is read once.
@@ -49,6 +50,7 @@ def check_training(
         label_convention: of a brain tumour's labels, for the advice about other values; an empty string for others.
         label_graph: name or file of a spine's label graph, likewise.
         validated: whether validation cases are needed; those that there are, are checked in any case.
+        look: see :class:`~custom_nets.datasets.checks.CheckOptions`.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -66,6 +68,7 @@ def check_training(
         bright=bright,
         label_convention=label_convention,
         label_graph=label_graph,
+        look=look,
     )
     return _warnings(check_cases(cases, names, labels, options, progress=progress), dataset_dir)
 

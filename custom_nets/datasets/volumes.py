@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from custom_nets.datasets.sampling import sampled
 from custom_nets.errors import InputError
 
 AFFINE_TOLERANCE_MM = 1e-3  # between files of a case: well above the rounding of headers, far below a voxel
@@ -68,6 +69,8 @@ class Volume:
         header_spacing: voxel size in mm as the header states it apart from the affine.
         channels: one entry a 3D volume of an image file; empty for a label file.
         values: voxel count of each non-zero value of a label file; empty for an image file.
+        samples: every so many voxels of each 3D volume of an image file, see `custom_nets.datasets.sampling`; empty
+            where they were not asked for.
     """
 
     path: Path
@@ -77,6 +80,7 @@ class Volume:
     header_spacing: tuple[float, float, float]
     channels: tuple[Channel, ...] = ()
     values: dict[float, int] | None = None
+    samples: tuple[NDArray[np.float32], ...] = field(default=(), repr=False, compare=False)
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -95,13 +99,14 @@ class Volume:
         return voxels * abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 
-def read_volume(path: str | Path, *, label: bool = False, bright: bool = False) -> Volume:
+def read_volume(path: str | Path, *, label: bool = False, bright: bool = False, samples: bool = False) -> Volume:
     """Read a NIfTI file completely.
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file.
         label: count the values of a label map, instead of the facts of each image channel.
         bright: compute also the 99.9th percentile of each image channel.
+        samples: keep every so many voxels of each image channel.
 
     Returns:
         The facts about the file.
@@ -119,7 +124,9 @@ def read_volume(path: str | Path, *, label: bool = False, bright: bool = False) 
     if label:
         return replace(facts, values=_value_counts(voxels))
     parts = np.moveaxis(voxels, 3, 0) if voxels.ndim == 4 else voxels[None]
-    return replace(facts, channels=tuple(_channel(part, bright) for part in parts))
+    channels = tuple(_channel(part, bright) for part in parts)
+    kept = tuple(sampled(part, facts.spacing) for part in parts) if samples and voxels.ndim in (3, 4) else ()
+    return replace(facts, channels=channels, samples=kept)
 
 
 def read_voxels(path: Path) -> tuple[nibabel.Nifti1Image, NDArray[Any]]:

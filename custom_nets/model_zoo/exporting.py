@@ -19,6 +19,7 @@ from custom_nets.config_linter.folder_rules import write_card as update_card
 from custom_nets.config_linter.reading import read_bundle
 from custom_nets.errors import InputError
 from custom_nets.files import write_json, write_text
+from custom_nets.fingerprints import copy_fingerprint
 from custom_nets.label_graphs.reading import DEFAULT
 from custom_nets.model_zoo import filled_metadata
 from custom_nets.model_zoo.card import write_card
@@ -208,6 +209,7 @@ def _write_weights(model: Model, folder: Path) -> str:
     network = built(folder)
     load_stages(network, model.checkpoint, model.refinement)
     save_weights(network.state_dict(), folder / "models" / "model.pt")
+    copy_fingerprint(model.checkpoint, folder / "models" / "model.pt", model.refinement)
     return weights_digest(network)
 
 

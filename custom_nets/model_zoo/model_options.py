@@ -4,33 +4,15 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Mapping
-from pathlib import Path
-from pydoc import locate
 from typing import Any
 
-from monai.bundle import ConfigParser
-
+from custom_nets.bundle_configs import ARGUMENT, OF_A_RUN, Configs, read_configs, takes
 from custom_nets.config_linter.stage_rules import STAGES_OF
 from custom_nets.errors import InputError
 from custom_nets.options import options_in
 
-Configs = dict[str, dict[str, Any]]
-
-#: How an argument of the network is given that no option of the bundle sets.
-_ARGUMENT = "network_def::"
-#: Options of one machine or one run: a model's configurations keep their defaults.
-OF_A_RUN = {
-    *("bundle_root", "dataset_dir", "datalist", "section", "checkpoint", "refinement_checkpoint", "coarse_checkpoint"),
-    *("ckpt_dir", "output_dir", "logits_dir", "device", "resume", "pretrained", "num_workers"),
-}
-
-
-def read_configs(folder: Path) -> Configs:
-    """Return the configurations of a bundle by name, metadata left out."""
-    paths = sorted((folder / "configs").glob("*.json"))
-    return {path.stem: ConfigParser.load_config_file(path) for path in paths if path.stem != "metadata"}
+__all__ = ["OF_A_RUN", "Configs", "overlay_options", "read_configs", "with_options"]
 
 
 def overlay_options(configs: Configs, name: str) -> dict[str, Any]:
@@ -56,10 +38,10 @@ def with_options(configs: Configs, options: Mapping[str, Any]) -> Configs:
         InputError: for an option that no configuration has, or that is one of a run and not of a model.
     """
     known = _known(configs)
-    arguments = {key.removeprefix(_ARGUMENT): options[key] for key in options if key.startswith(_ARGUMENT)}
+    arguments = {key.removeprefix(ARGUMENT): options[key] for key in options if key.startswith(ARGUMENT)}
     _require_arguments(configs, arguments)
     for key in options:
-        if key not in known and not key.startswith(_ARGUMENT):
+        if key not in known and not key.startswith(ARGUMENT):
             reason = "is not of a model but of a run" if key in OF_A_RUN else "is no option of this bundle"
             close = difflib.get_close_matches(key, known, n=1)
             raise InputError(f"--{key}: {reason}{f'; did you mean --{close[0]}?' if close else '.'}")
@@ -75,18 +57,14 @@ def _network(config: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[st
     if not _stands_alone(config) or not arguments:
         return {}
     definition = config["network_def"]
-    return {"network_def": {**definition, **{key: arguments[key] for key in arguments if _takes(definition, key)}}}
+    return {"network_def": {**definition, **{key: arguments[key] for key in arguments if takes(definition, key)}}}
 
 
 def _require_arguments(configs: Configs, arguments: Mapping[str, Any]) -> None:
     for key in arguments:
-        if not _takes(configs["inference"]["network_def"], key):
+        if not takes(configs["inference"]["network_def"], key):
             target = configs["inference"]["network_def"]["_target_"]
-            raise InputError(f"--{_ARGUMENT}{key}: {target} takes no such argument.")
-
-
-def _takes(definition: Mapping[str, Any], argument: str) -> bool:
-    return argument in inspect.signature(locate(str(definition["_target_"]))).parameters  # type: ignore[arg-type]
+            raise InputError(f"--{ARGUMENT}{key}: {target} takes no such argument.")
 
 
 def _own(whole: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from torch import nn
 from custom_nets.checkpoints import StateDict, bare, read_checkpoint, require_same, save_weights
 from custom_nets.errors import InputError, stops_with_message
 from custom_nets.files import written_whole
+from custom_nets.fingerprints.content import fingerprint_path
+from custom_nets.fingerprints.recording import TrainingFingerprint
 from custom_nets.training.records import RunRecords
 
 _logger = logging.getLogger(__name__)
@@ -85,6 +87,8 @@ class RunState:
             leaves no `last.pt`, so that it is not the earlier run that is resumed if this one ends in its first epoch.
         keep_last: whether `last.pt` is written.
         save: writes weights to `model.pt`, whole or not at all; None = alone, as a bare state dict.
+        fingerprint: of the training, written beside the first `model.pt` of this run; until then that of an earlier run
+            goes with the earlier run's.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class RunState:
         resume: bool | str = False,
         keep_last: bool = True,
         save: Callable[[StateDict, Path], None] | None = None,
+        fingerprint: TrainingFingerprint | None = None,
     ) -> None:
         self.ckpt_dir = Path(ckpt_dir)
         self.network = network
@@ -106,6 +111,7 @@ class RunState:
         self.resume = resume_from(resume, ckpt_dir)
         self.keep_last = keep_last
         self.save_weights = save or save_weights
+        self.fingerprint = fingerprint
 
     @property
     def last(self) -> Path:
@@ -129,15 +135,19 @@ class RunState:
     def start(self, engine: Any) -> None:
         """Load the state to go on from, or set the files of an earlier run aside."""
         if engine.state.rank == 0:
-            for leftover in [*self.ckpt_dir.glob(".last.*.pt"), *self.ckpt_dir.glob(".model.*.pt")]:
-                leftover.unlink()  # a kill while it was written
+            for pattern in (".last.*.pt", ".model.*.pt", ".model.*.fingerprint.json"):
+                for leftover in self.ckpt_dir.glob(pattern):
+                    leftover.unlink()  # a kill while it was written
         if self.resume:
             self._load(engine, self.resume)
         elif engine.state.rank == 0:
             if self.last.exists():
                 self.last.replace(self.last.with_suffix(".previous.pt"))
             if self.best.exists():
-                shutil.copy2(self.best, self.best.with_suffix(".previous.pt"))
+                previous = self.best.with_suffix(".previous.pt")
+                shutil.copy2(self.best, previous)
+                if fingerprint_path(self.best).exists():
+                    shutil.copy2(fingerprint_path(self.best), fingerprint_path(previous))
 
     def save(self, engine: Any) -> None:
         """Write `model.pt` if this epoch is the best so far, then `last.pt`."""
@@ -145,6 +155,9 @@ class RunState:
             return
         weights = bare(self.network).state_dict()
         if not self._validates() or self.evaluator.state.best_metric_epoch in (-1, engine.state.epoch):
+            if self.fingerprint is not None:
+                self.fingerprint.write(self.best)
+                self.fingerprint = None  # it stays the same
             self.save_weights(weights, self.best)
         if self.keep_last:
             self._save_last(engine, weights)

@@ -18,6 +18,7 @@ from monai.bundle import ConfigParser
 from custom_nets.checkpoints import load_weights, save_weights, state_digest, weights_digest
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
+from custom_nets.fingerprints import read_fingerprint
 from custom_nets.label_graphs.chains import mrspineseg
 from custom_nets.label_graphs.reading import read_label_graph
 from custom_nets.model_zoo import exporting
@@ -61,6 +62,8 @@ def test_an_export_keeps_the_rules_and_holds_the_very_weights(trained: Runs, tmp
     network.load_state_dict(torch.load(written.folder / "models" / "model.pt", weights_only=True), strict=True)
     digest = weights_digest(network)
     assert digest in (written.folder / "docs" / "README.md").read_text()
+    fingerprint = read_fingerprint(written.folder / "models" / "model.pt")
+    assert fingerprint is not None and fingerprint == read_fingerprint(trained.models / "model.pt")
     metadata = json.loads((written.folder / "configs" / "metadata.json").read_text())
     assert metadata["eval_metrics"] == {}
     with zipfile.ZipFile(written.archive) as archive:
