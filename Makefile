@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 LABEL_PYTHON := $(abspath $(LABEL_VENV))/bin/python
 LABEL_INSTALLED := $(LABEL_VENV)/.installed
 
-.PHONY: help demo test lint label-environment label-server test-label test-export
+.PHONY: help demo test lint label-environment label-server test-label test-export test-predict
 
 help:
 	@echo "make demo [BUNDLE=$(BUNDLE)]  made-up data, a short training, evaluation and prediction of one bundle"
@@ -23,6 +23,7 @@ help:
 	@echo "make label-server BUNDLE=$(BUNDLE) DATA=FOLDER [PORT=$(PORT)] [OPTIONS=...]"
 	@echo "                          MONAI Label with that bundle, or several: BUNDLE=rsanet,zoom_resunet"
 	@echo "make test-export          exports of all bundles, run in a fresh environment without the repository"
+	@echo "make test-predict         predictions that are killed, spread over a cluster, and looked at in a browser"
 	@echo "make test-label           tests with a MONAI Label server, in an environment that label-environment makes"
 
 demo: $(INSTALLED)
@@ -45,6 +46,9 @@ label-server: $(LABEL_INSTALLED)
 test-export: $(INSTALLED)
 	$(BIN)/python -m pytest tests_export --timeout=1800
 
+test-predict: $(INSTALLED)
+	$(BIN)/python -m pytest tests_predict -n $(JOBS) --dist loadfile --timeout=900
+
 test-label: $(INSTALLED) $(LABEL_INSTALLED)
 	LABEL_PYTHON=$(LABEL_PYTHON) $(BIN)/python -m pytest tests_label
 
@@ -57,5 +61,5 @@ $(INSTALLED): setup.cfg constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet torch -c constraints.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev,report,tracking]' -c constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[dev,report,tracking,dicom,cluster,fast]' -c constraints.txt
 	touch $@

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, convert_to_tensor
-from torch import Tensor
+from torch import Tensor, nn
 
 from custom_nets.errors import InputError
 from custom_nets.volume_crops import centre_start, region
@@ -23,6 +23,11 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
     "none": lambda logits: logits,
 }
+
+
+#: Takes the probabilities of the next planes of a volume: one tensor K x planes x rows x columns for each member of an
+#: average; the shape of the volume that the planes are of, planes first; the map from its voxels to those of the scan.
+ScoreSink = Callable[[list[Tensor], Sequence[int], Tensor], None]
 
 
 class FlipTTAInferer(Inferer):
@@ -44,6 +49,11 @@ class FlipTTAInferer(Inferer):
         flips: the flips to average over, each a list of spatial axes (0 is D): ``[[], [0], [0, 2]]`` averages the
             window itself, the window flipped along D, and along D and W. ``"all"`` takes every combination: 8 in 3D.
         activation: "softmax" over the channels, "sigmoid" of each, or "none": the logits are averaged.
+        spread: append a channel: how far the flips, and the members of an ensemble, are apart, as the standard
+            deviation of their probabilities (with activation "none" of the logits' sigmoids), the largest of all
+            channels.
+
+    A network with ``members``, such as `Ensemble`, is averaged over them as it is over flips.
 
     Raises:
         InputError: if ``flips`` is empty or neither "all" nor lists of axes, or for another activation; when called,
@@ -56,6 +66,7 @@ class FlipTTAInferer(Inferer):
         tta: bool = True,
         flips: str | Sequence[Sequence[int]] = "all",
         activation: str = "softmax",
+        spread: bool = False,
     ) -> None:
         super().__init__()
         listed = not isinstance(flips, str) and len(flips) > 0 and all(isinstance(flip, Sequence) for flip in flips)
@@ -67,6 +78,7 @@ class FlipTTAInferer(Inferer):
         self.tta = tta
         self.flips = flips
         self.activation = activation
+        self.spread = spread
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Any:
         """Predict probabilities, or logits.
@@ -83,19 +95,26 @@ class FlipTTAInferer(Inferer):
         activate = _ACTIVATIONS[self.activation]
         flips = self._flips(inputs.ndim - 2)
 
+        members = members_of(network)
+
         def averaged(windows: Tensor, *more: Any, **named: Any) -> Tensor:
             total: Tensor | None = None
-            for axes in flips:
-                logits = network(torch.flip(windows, axes) if axes else windows, *more, **named)
+            spread = _Spread() if self.spread else None
+            for member, axes in product(members, flips):
+                logits = member(torch.flip(windows, axes) if axes else windows, *more, **named)
                 one = activate(logits.float())
                 one = torch.flip(one, axes) if axes else one
+                if spread is not None:
+                    spread.add(one.sigmoid() if self.activation == "none" else one)
                 if total is None:  # the network's own tensor is not added to
-                    total = one.clone() if one is logits and len(flips) > 1 else one
+                    total = one.clone() if one is logits and count > 1 else one
                 else:
                     total.add_(one)
             assert total is not None
-            return total.div_(len(flips)) if len(flips) > 1 else total
+            mean = total.div_(count) if count > 1 else total
+            return mean if spread is None else torch.cat([mean, spread.largest()], dim=1)
 
+        count = len(members) * len(flips)
         return self.inferer(inputs.float(), averaged, *args, **kwargs)
 
     def _flips(self, dimensions: int) -> list[list[int]]:
@@ -115,6 +134,37 @@ class FlipTTAInferer(Inferer):
         return [[axis + 2 for axis in flip] for flip in wanted]
 
 
+class Ensemble(nn.Module):
+    """Networks of one bundle whose probabilities are averaged by the inferers of this package."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+
+def members_of(network: Any) -> list[Any]:
+    """The networks of an `Ensemble`, or the network itself."""
+    return list(getattr(network, "members", None) or [network])
+
+
+class _Spread:
+    """Standard deviation over what is added, one after the other (Welford)."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean = self._squares = torch.zeros(())
+
+    def add(self, values: Tensor) -> None:
+        self._count += 1
+        apart = values - self._mean
+        self._mean = self._mean + apart / self._count
+        self._squares = self._squares + apart * (values - self._mean)
+
+    def largest(self) -> Tensor:
+        """N x 1 x spatial, the largest of all channels."""
+        return (self._squares / self._count).clamp_(min=0).amax(dim=1, keepdim=True).sqrt()
+
+
 class CentreCropInferer(Inferer):
     """One pass over the centred crop of a volume; outside of it is background.
 
@@ -124,10 +174,12 @@ class CentreCropInferer(Inferer):
     Args:
         roi_size: of the crop; None takes the whole volume, padded to at least ``least`` voxels an axis.
         least: smallest size that the network takes.
+        spread: the last channel is no class but the spread of `FlipTTAInferer`.
     """
 
-    def __init__(self, roi_size: Sequence[int] | None, least: int = 8) -> None:
+    def __init__(self, roi_size: Sequence[int] | None, least: int = 8, spread: bool = False) -> None:
         super().__init__()
+        self.spread = spread
         self.roi_size = roi_size
         self.least = least
 
@@ -156,7 +208,7 @@ class CentreCropInferer(Inferer):
             whole = seen
         else:
             whole = seen.new_zeros((*seen.shape[:2], *padded.shape[2:]))
-            whole[:, : int(seen.shape[1] > 1)] = 1
+            whole[:, : int(seen.shape[1] - self.spread > 1)] = 1
             whole[inside] = seen
         return convert_to_dst_type(whole[region(below, shape)], inputs, dtype=whole.dtype)[0]
 
@@ -249,7 +301,9 @@ class ForegroundInferer(Inferer):
         plain = convert_to_tensor(inputs, track_meta=False)
         box = self._box(plain)
         seen = self.inferer(plain[box], network, *args, **kwargs)
-        outside = seen.new_tensor(list(self.outside)).view(1, -1, 1, 1, 1)
+        # a channel of spread, see FlipTTAInferer, is 0 where no network looked
+        given = [*self.outside, *[0.0] * (seen.shape[1] - len(self.outside))]
+        outside = seen.new_tensor(given).view(1, -1, 1, 1, 1)
         whole = outside.expand(len(plain), -1, *plain.shape[2:]).clone()
         whole[box] = seen
         return convert_to_dst_type(whole, inputs, dtype=whole.dtype)[0]

@@ -74,4 +74,6 @@ class _PlainTensors:
         return self._network(windows.as_tensor() if isinstance(windows, MetaTensor) else windows, *more, **named)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "members":  # of an ensemble, each of which is given plain tensors as well
+            return [_PlainTensors(member) for member in self._network.members]  # type: ignore[attr-defined]
         return getattr(self._network, name)

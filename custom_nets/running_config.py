@@ -46,7 +46,7 @@ def built_network(parser: ConfigParser) -> nn.Module:
         try:
             return parser.get_parsed_content("network_def")
         except Exception as error:
-            cause = _first_cause(error)
+            cause = first_cause(error)
             arguments = {key: value for key, value in given.items() if key != "_target_"}
             raise InputError(
                 f"network_def {arguments} cannot be built: {str(cause).rstrip('.')}. "
@@ -64,7 +64,7 @@ def require_buildable(parser: ConfigParser, id: str) -> None:
         try:
             parser.get_parsed_content(id)
         except Exception as error:
-            cause = _first_cause(error)
+            cause = first_cause(error)
             if isinstance(cause, InputError):
                 raise cause from error
             raise
@@ -117,7 +117,7 @@ def require_known_keys(config: Mapping[str, Any], workflow: Path, overlays: Sequ
         )
 
 
-def _first_cause(error: BaseException) -> BaseException:
+def first_cause(error: BaseException) -> BaseException:
     """What MONAI's exceptions are wrapped around."""
     while error.__cause__ is not None:
         error = error.__cause__

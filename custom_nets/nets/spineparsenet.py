@@ -7,7 +7,7 @@ recipe"), with whole batches of slices in place of one slice at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,23 +145,37 @@ class SpineParseNet(nn.Module):
         prepared = [[self.prepare(one, its)] for one, its in zip(volume.split(1), given, strict=True)]
         return torch.stack([self.winners(volume.shape[2:], views) for views in prepared])
 
-    def winners(self, size: Sequence[int], views: Sequence[Prepared], progress: bool = False) -> Tensor:
+    def winners(
+        self,
+        size: Sequence[int],
+        views: Sequence[Prepared],
+        progress: bool = False,
+        networks: Sequence[SpineParseNet] = (),
+        scores_to: Callable[[list[Tensor]], None] | None = None,
+    ) -> Tensor:
         """Label a volume of this size, 1 x D x H x W, by the mean scores of views of it.
 
         Args:
             size: D, H, W.
             views: from :meth:`prepare`; of a mirrored volume with ``mirrored`` set.
             progress: show a bar over the slices.
+            networks: that prepared the views, where they are several of the same labels; else this one did.
+            scores_to: called with each view's scores of the next slices, B x K x H x W.
         """
         depth, height, width = size
         kind = torch.uint8 if self.labels <= 256 else torch.int16
         out = torch.zeros(depth, height, width, dtype=kind, device=views[0].crop.device)
         rows = slice(*central_rows(height, self.crop_share))
         for indices in tqdm(self.batches(depth), desc="slices", leave=False, disable=not progress):
-            total = self.scores(views[0], indices)
-            for view in views[1:]:
-                mirrored = [depth - 1 - index for index in indices] if view.mirrored else indices
-                total = total + self.scores(view, mirrored)
+            total, each = torch.zeros(()), []
+            for network, view in zip(networks or [self] * len(views), views, strict=True):
+                seen = [depth - 1 - index for index in indices] if view.mirrored else indices
+                scores = network.scores(view, seen)
+                total = scores if view is views[0] else total + scores
+                if scores_to is not None:
+                    each.append(F.pad(scores, (0, 0, rows.start, height - rows.stop)))
+            if scores_to is not None:
+                scores_to(each)
             out[indices[0] : indices[-1] + 1, rows] = total.argmax(dim=1).to(kind)
         return out[None]
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from custom_nets.checkpoints import bare
 from custom_nets.errors import InputError
+from custom_nets.inferers import ScoreSink, members_of
 from custom_nets.slices.intensity import normalise, scale_slices
 from custom_nets.slices.planes import axis_codes, check_plane, turned
 from custom_nets.slices.preparation import SlicePreparation
@@ -50,6 +51,12 @@ class SliceStackInferer(Inferer):
             or coronal slices, whose columns run from right to left.
         pairs: labels (left, right) of the structures with two sides.
         progress: show a bar over the slices.
+
+    A network with ``members``, an `Ensemble`, is averaged over them.
+
+    Attributes:
+        scores_to: called with the probabilities of the next slices as they are found; None as long as nobody wants
+            them.
 
     Raises:
         InputError: for an option out of range; when called, for a mirror image of sagittal slices.
@@ -89,6 +96,7 @@ class SliceStackInferer(Inferer):
         self.tta = tta
         self.pairs = pairs
         self.progress = progress
+        self.scores_to: ScoreSink | None = None
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Label volumes.
@@ -103,8 +111,8 @@ class SliceStackInferer(Inferer):
             Label maps N x 1 x X x Y x Z, uint8 (int16 for more than 256 classes), metadata kept; with ``resize_back``
             "none" N x 1 x slices x rows x columns of the network.
         """
-        network = bare(network)
-        volumes = [self._labelled(volume, network) for volume in inputs]
+        networks = [bare(member) for member in members_of(network)]
+        volumes = [self._labelled(volume, networks) for volume in inputs]
         labels = torch.stack([volume.as_tensor() for volume in volumes])
         result: Any = convert_to_dst_type(labels, inputs, dtype=labels.dtype)[0]
         if self.resize_back == "none" and isinstance(inputs, MetaTensor):
@@ -112,27 +120,29 @@ class SliceStackInferer(Inferer):
             result.affine = affines if inputs.affine.ndim == 3 else affines[0]
         return result
 
-    def _labelled(self, volume: Tensor, network: Any) -> MetaTensor:
+    def _labelled(self, volume: Tensor, networks: Sequence[Any]) -> MetaTensor:
         """C x X x Y x Z -> 1 x X x Y x Z, or 1 x D x h x w."""
         scan = volume if isinstance(volume, MetaTensor) else MetaTensor(volume)
         codes = axis_codes(scan.affine, self.plane, str(scan.meta.get("filename_or_obj", "the volume")))
         if self.tta and codes[2] != "L":
             raise InputError("tta mirrors left and right, which slices of the sagittal plane do not show: --tta False")
         slices = turned(scan, codes)
-        label = self._label_slices(slices.as_tensor(), network)
+        to_scan = torch.linalg.inv(scan.affine) @ slices.affine
+        label = self._label_slices(slices.as_tensor(), networks, to_scan)
         if self.resize_back == "none":
             return MetaTensor(label, affine=self.preparation.affine(slices.affine, slices.shape[2:], label.shape[2:]))
         # back by where the voxels lie in the scan's array: which axis is which is never in doubt, however oblique it is
-        return turned(MetaTensor(label, affine=torch.linalg.inv(scan.affine) @ slices.affine), "RAS")
+        return turned(MetaTensor(label, affine=to_scan), "RAS")
 
-    def _label_slices(self, scan: Tensor, network: Any) -> Tensor:
+    def _label_slices(self, scan: Tensor, networks: Sequence[Any], to_scan: Tensor) -> Tensor:
         """C x D x H x W -> 1 x D x H x W, or 1 x D x h x w."""
         count, size = scan.shape[1], scan.shape[2:]
         label: Tensor | None = None
         with tqdm(total=count, desc="slices", unit="slice", leave=False, disable=not self.progress) as bar:
             done = 0
-            for scores in self._scores(scan, network):
-                found = self._winners(scores, size)
+            for scores, members in self._scores(scan, networks):
+                self._hand_on(members, scan.shape[1:], to_scan)
+                found = self._winners(scores, size, averaged=len(networks) > 1 or self.tta)
                 if label is None:
                     label = found.new_empty(count, *found.shape[1:])
                 label[done : done + len(found)] = found
@@ -141,17 +151,40 @@ class SliceStackInferer(Inferer):
         assert label is not None
         return label[None]
 
-    def _scores(self, scan: Tensor, network: Any) -> Iterator[Tensor]:
-        """Logits, with tta the mean probabilities, of a batch of slices after the other."""
-        if not self.tta:
-            yield from self._logits(scan, network)
+    def _scores(self, scan: Tensor, networks: Sequence[Any]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """For a batch of slices after the other what decides, and the probabilities of each member.
+
+        What decides are the logits of a single network, else the mean probabilities.
+        """
+        views = [self._logits(scan, network) for network in networks]
+        if self.tta:
+            views += [self._logits(scan.flip(-1), network) for network in networks]
+        for logits in zip(*views, strict=True):
+            if len(logits) == 1:
+                wanted = self.scores_to is not None
+                yield logits[0], [torch.softmax(logits[0].float(), dim=1)] if wanted else []
+                continue
+            members = [torch.softmax(one.float(), dim=1) for one in logits]
+            for place in range(len(networks), len(members)):
+                members[place] = self._mirrored_back(members[place])
+            total = members[0].clone()
+            for one in members[1:]:
+                total.add_(one)
+            yield total.div_(len(members)), members
+
+    def _mirrored_back(self, probabilities: Tensor) -> Tensor:
+        """The mirror image's probabilities on the slice's own side, paired labels exchanged."""
+        swapped = list(range(probabilities.shape[1]))
+        for left, right in self.pairs:
+            swapped[left], swapped[right] = right, left
+        return probabilities.flip(-1)[:, swapped]
+
+    def _hand_on(self, members: Sequence[Tensor], shape: Sequence[int], to_scan: Tensor) -> None:
+        """Hand on the members' probabilities, B x K x h x w each, at the size of the scan's slices."""
+        if self.scores_to is None:
             return
-        for straight, mirrored in zip(self._logits(scan, network), self._logits(scan.flip(-1), network), strict=True):
-            swapped = list(range(straight.shape[1]))
-            for left, right in self.pairs:
-                swapped[left], swapped[right] = right, left
-            other = torch.softmax(mirrored.float(), dim=1).flip(-1)[:, swapped]
-            yield torch.softmax(straight.float(), dim=1).add_(other).div_(2)
+        sized = [F.interpolate(one, size=tuple(shape[1:]), mode="bilinear") for one in members]
+        self.scores_to([one.transpose(0, 1) for one in sized], shape, to_scan)
 
     def _logits(self, scan: Tensor, network: Any) -> Iterator[Tensor]:
         def prepared(first: int, last: int) -> Tensor:
@@ -166,12 +199,12 @@ class SliceStackInferer(Inferer):
         black = (0 - self.preparation.mean) / self.preparation.std
         return sliding_logits(network, prepared, *sizes, self.roi_size, self.overlap, black)
 
-    def _winners(self, scores: Tensor, size: Sequence[int]) -> Tensor:
+    def _winners(self, scores: Tensor, size: Sequence[int], averaged: bool) -> Tensor:
         """B x K x h x w -> B x H x W."""
         dtype = torch.uint8 if scores.shape[1] <= 256 else torch.int16
         if self.resize_back != "probabilities" or scores.shape[2:] == size:
             label = scores.argmax(dim=1).to(dtype)
             return label if self.resize_back == "none" else resize_nearest(label, size, self.preparation.index_rule)
-        probabilities = scores if self.tta else torch.softmax(scores.float(), dim=1)
+        probabilities = scores if averaged else torch.softmax(scores.float(), dim=1)
         wins = [F.interpolate(one[None], size=tuple(size), mode="bilinear").argmax(dim=1) for one in probabilities]
         return torch.cat(wins).to(dtype)

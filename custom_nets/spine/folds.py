@@ -78,9 +78,9 @@ def fold_lists(dataset_dir: str | Path, datalist: str | Path, folds: int, seed: 
 
 
 def cross_validation_lists(
-    dataset_dir: str | Path, datalist: str | Path, folds: int, seed: int = 0
+    dataset_dir: str | Path, datalist: str | Path, folds: int, seed: int = 0, sections: Sequence[str] = SECTIONS
 ) -> list[dict[str, Any]]:
-    """Make a data list for each fold of all labelled cases, whatever their section: the paper's protocol.
+    """Make a data list for each fold of labelled cases; of all of them, whatever their section, as in the paper.
 
     The fold's cases are for testing. Of the others as many as the list has for validation are drawn for it, whole
     patients, at least one; the rest is for training.
@@ -90,6 +90,7 @@ def cross_validation_lists(
         datalist: its list.
         folds: how many; five in the paper.
         seed: of the plan.
+        sections: of the list, whose cases take part.
 
     Returns:
         Contents of data list files of the same folder, in the folds' order.
@@ -97,13 +98,13 @@ def cross_validation_lists(
     Raises:
         InputError: see :func:`fold_of_cases`, or the data list is wrong.
     """
-    header, sections = parse_datalist(dataset_dir, datalist)
-    cases = [case for section in SECTIONS for case in sections[section] if "label" in case]
+    header, listed = parse_datalist(dataset_dir, datalist)
+    cases = [case for section in sections for case in listed[section] if "label" in case]
     fold_of = fold_of_cases(cases, folds, seed)
     contents = []
     for fold in range(folds):
         rest, testing = _parted(cases, fold_of, fold)
-        validated = _drawn(rest, max(1, len(sections["validation"])), [seed, fold])
+        validated = _drawn(rest, max(1, len(listed["validation"])), [seed, fold])
         training = [case for case in rest if patient_of(case) not in validated]
         if len(training) < LEAST_TRAINING_CASES:
             raise InputError(f"folds is {folds}: {len(training)} cases would be left to train on; add labelled cases.")

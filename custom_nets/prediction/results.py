@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a case: label map, probabilities, uncertainty, each whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from custom_nets.files import written_whole
+from custom_nets.writers import WholeNibabelWriter
+
+
+def write_label(label: MetaTensor, path: Path) -> None:
+    """Write a label map, 1 x X x Y x Z, on the grid of its scan."""
+    values = label.as_tensor()
+    writer = WholeNibabelWriter(output_dtype=np.uint8 if int(values.max()) < 256 else np.int16)
+    writer.set_data_array(values, channel_dim=0)
+    writer.set_metadata(label.meta, resample=False)
+    writer.write(path)
+
+
+def write_probabilities(maps: NDArray[np.uint8], affine: NDArray[Any], path: Path) -> None:
+    """Write C x X x Y x Z in steps of 1/255 as a NIfTI file X x Y x Z x C whose header scales them to 0 to 1."""
+    image = nib.Nifti1Image(np.moveaxis(maps, 0, -1), affine)
+    image.header.set_slope_inter(1 / 255, 0)
+    image.header.set_xyzt_units("mm")
+    _save(image, path)
+
+
+def write_uncertainty(spread: NDArray[np.float32], affine: NDArray[Any], path: Path) -> None:
+    """Write X x Y x Z."""
+    image = nib.Nifti1Image(spread.astype(np.float32, copy=False), affine)
+    image.header.set_xyzt_units("mm")
+    _save(image, path)
+
+
+def _save(image: Any, path: Path) -> None:
+    with written_whole(path) as temporary:
+        nib.save(image, temporary)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sliding windows whose finished planes leave while the next windows are computed.
+
+The sums are those of MONAI's `SlidingWindowInferer`, in its order, so that the results are the same to the bit; what is
+held are the planes that windows still add to, and not the whole volume of all classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.data.utils import compute_importance_map, dense_patch_slices, get_valid_patch_size
+from monai.inferers import Inferer, SlidingWindowInferer
+from monai.inferers.utils import _get_scan_interval
+from monai.utils import ensure_tuple_rep, fall_back_tuple
+from torch import Tensor
+from tqdm import tqdm
+
+#: Takes the next finished planes: channels x planes x rows x columns.
+Sink = Callable[[Tensor], None]
+
+
+class StreamedWindows(Inferer):
+    """MONAI's sliding windows over one volume, plane after plane.
+
+    Args:
+        like: whose window, overlap, blending and batch are taken.
+        sink: called with the finished planes, in ascending order.
+        axis: of the volume that planes are counted along. 0 adds up in MONAI's order, to the bit; another one in
+            another order of the same terms, for a volume whose planes along it are smaller.
+        batch_size: windows at a time, in place of that of ``like``.
+    """
+
+    def __init__(self, like: SlidingWindowInferer, sink: Sink, axis: int = 0, batch_size: int | None = None) -> None:
+        super().__init__()
+        self.like = like
+        self.sink = sink
+        self.axis = axis
+        self.batch_size = batch_size or int(like.sw_batch_size)
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Send the planes of one volume, 1 x C x D x H x W, to the sink.
+
+        Returns:
+            An empty tensor: what there was to return went to the sink.
+        """
+        image = torch.as_tensor(inputs).as_subclass(Tensor)
+        shape = list(image.shape[2:])
+        roi = fall_back_tuple(self.like.roi_size, shape)
+        before = [max(window - length, 0) // 2 for window, length in zip(roi, shape, strict=True)]
+        image = _padded(image, roi, before, self.like)
+        size = tuple(image.shape[2:])
+        places = self._places(size, roi)
+        weight = compute_importance_map(
+            get_valid_patch_size(size, roi),
+            mode=self.like.mode,
+            sigma_scale=self.like.sigma_scale,
+            device=image.device,
+            dtype=torch.float32,
+        )
+        wanted = [slice(first, first + length) for first, length in zip(before, shape, strict=True)]
+        planes = _Planes(size, roi, self.axis, weight, wanted, self.sink)
+        batches = range(0, len(places), self.batch_size)
+        for first in tqdm(batches, desc="windows", leave=False, disable=not self.like.progress):
+            some = places[first : first + self.batch_size]
+            windows = torch.cat([image[_everything(place, 2)] for place in some])
+            scores = network(windows, *args, **kwargs)
+            for place, score in zip(some, scores.float(), strict=True):
+                planes.add(place, score)
+        planes.finish()
+        return inputs.new_zeros(0)
+
+    def _places(self, size: Sequence[int], roi: Sequence[int]) -> list[tuple[slice, ...]]:
+        overlap = ensure_tuple_rep(self.like.overlap, 3)
+        places = dense_patch_slices(size, roi, _get_scan_interval(size, roi, 3, overlap))
+        return sorted(places, key=lambda place: place[self.axis].start)  # stable: the others stay in MONAI's order
+
+
+def buffer_bytes(size: Sequence[int], roi: Sequence[int], axis: int, channels: int) -> int:
+    """Bytes of the planes that are held at a time along ``axis``."""
+    planes = [max(length, window) for length, window in zip(size, roi, strict=True)]
+    planes[axis] = roi[axis]
+    return 4 * (channels + 1) * int(torch.tensor(planes).prod())
+
+
+class _Planes:
+    """Sums over the windows of the planes that are not finished."""
+
+    def __init__(
+        self, size: Sequence[int], roi: Sequence[int], axis: int, weight: Tensor, wanted: Sequence[slice], sink: Sink
+    ) -> None:
+        self._size, self._roi, self._axis, self._sink = list(size), roi, axis, sink
+        self._weight, self._wanted = weight, wanted
+        self._first = 0
+        self._sum: Tensor | None = None
+        self._count: Tensor | None = None
+
+    def add(self, place: Sequence[slice], score: Tensor) -> None:
+        """Add a window's scores, channels x D x H x W; windows come in ascending order along the axis."""
+        if self._sum is None or self._count is None:
+            held = list(self._size)
+            held[self._axis] = self._roi[self._axis]
+            self._sum = score.new_zeros(len(score), *held)
+            self._count = score.new_zeros(1, *held)
+        start = place[self._axis].start
+        if start > self._first:
+            self._send(start - self._first)
+        inside = [slice(None), *place]
+        inside[self._axis + 1] = slice(None)
+        self._sum[tuple(inside)] += score * self._weight
+        self._count[tuple(inside)] += self._weight
+
+    def finish(self) -> None:
+        """Send what is left."""
+        if self._sum is not None:
+            self._send(self._size[self._axis] - self._first)
+
+    def _send(self, planes: int) -> None:
+        """Hand on the first planes held, and make place for as many."""
+        assert self._sum is not None and self._count is not None
+        axis = self._axis + 1
+        done = self._sum.narrow(axis, 0, planes) / self._count.narrow(axis, 0, planes)
+        wanted = list(self._wanted)
+        low, high = wanted[self._axis].start - self._first, wanted[self._axis].stop - self._first
+        wanted[self._axis] = slice(min(max(low, 0), planes), min(max(high, 0), planes))
+        block = done[_everything(wanted, 1)].movedim(axis, 1)
+        self._first += planes
+        for held in (self._sum, self._count):
+            kept = held.shape[axis] - planes
+            if kept > 0:
+                held.narrow(axis, 0, kept).copy_(held.narrow(axis, planes, kept).clone())
+            held.narrow(axis, max(kept, 0), min(planes, held.shape[axis])).zero_()
+        if block.shape[1]:
+            self._sink(block)
+
+
+def _everything(place: Sequence[slice], dimensions: int) -> tuple[slice, ...]:
+    """The index of a place in all of the dimensions before the spatial ones."""
+    return (*[slice(None)] * dimensions, *place)
+
+
+def _padded(image: Tensor, roi: Sequence[int], before: Sequence[int], like: SlidingWindowInferer) -> Tensor:
+    """A volume of at least the window's size, filled up on both sides as MONAI does."""
+    sides: list[int] = []
+    for length, window, low in reversed(list(zip(image.shape[2:], roi, before, strict=True))):
+        sides += [low, max(window - length, 0) - low]
+    return F.pad(image, sides, mode=str(like.padding_mode), value=like.cval) if any(sides) else image

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Segment your own scans with any bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read once, when torch is imported; see prediction.allocator
+
+from custom_nets.errors import InputError
+from custom_nets.option_checks import require_writable
+from custom_nets.prediction.engines import run_cases
+from custom_nets.prediction.request import CaseResult, PredictionRequest
+from custom_nets.registry import bundle
+from custom_nets.scans import find_cases
+from tools._arguments import names_in, whole
+from tools._command import run
+
+_FAILED = 1
+
+
+def main(
+    name: str,
+    source: str,
+    out_dir: str,
+    *,
+    checkpoint: str | None = None,
+    tta: bool | None = None,
+    device: str = "auto",
+    fast: bool = False,
+    strict: bool = False,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    dicom_seg: bool = False,
+    engine: str = "local",
+    workers: int = 2,
+    section: str = "testing",
+    **options: Any,
+) -> None:
+    """Segment scans; what is done is kept, and a broken case does not stop the others.
+
+    Exit status 0: all cases done; 1: some failed, each told in a line; 2: nothing could be started.
+
+    Args:
+        name: of the bundle.
+        source: a NIfTI, NRRD or MetaImage file; a folder of them; a DICOM series or study; a BIDS folder; a data list,
+            or a folder with datalist.json.
+        out_dir: folder of everything that is written: label maps, volumes.csv, prediction.json, a record a case.
+        checkpoint: weights, the bundle's models/model.pt if left out; several with commas, or the folder of a
+            cross-validation's ensemble, are averaged.
+        tta: test-time augmentation.
+        device: where to compute: auto, cpu, cuda, cuda:1 ...
+        fast: choose the fastest way to compute on this machine; labels then differ in a few voxels, see the README.
+        strict: refuse scans unlike those of the training, in place of telling what is unusual.
+        probabilities: write NAME_probabilities.nii.gz as well.
+        uncertainty: write NAME_uncertainty.nii.gz, the spread over test-time augmentation and ensemble.
+        dicom_seg: write NAME_seg.dcm for cases that are DICOM series.
+        engine: local, or ray for a cluster.
+        workers: of the cluster.
+        section: of a data list.
+        options: which files are a modality, as --T1 "*_t1*" or --T1 FILE; and options of the bundle's inference.json,
+            as --patch_size "[128,128,128]".
+    """
+    entry = bundle(str(name))
+    modalities = {key: options.pop(key) for key in entry.modalities if key in options}
+    files = {key: Path(str(value)) for key, value in modalities.items() if Path(str(value)).exists()}
+    patterns = {key: names_in(value) for key, value in modalities.items() if key not in files}
+    checkpoints, trained = _checkpoints(entry.folder, checkpoint, entry.name)
+    require_writable(out_dir=str(out_dir))
+    cases = find_cases(Path(str(source)), entry.name, patterns or None, files or None, section)
+    request = PredictionRequest(
+        name=entry.name,
+        checkpoints=checkpoints,
+        out_dir=Path(str(out_dir)),
+        options={**trained, **options},
+        tta=tta,
+        device=str(device),
+        fast=fast,
+        strict=strict,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+        dicom_seg=dicom_seg,
+    )
+    results = run_cases(request, cases, str(engine), whole("--workers", workers))
+    _summary(results, request.out_dir)
+    if any(result.status == "failed" for result in results):
+        raise SystemExit(_FAILED)
+
+
+def _checkpoints(folder: Path, given: Any, name: str) -> tuple[tuple[Path, ...], dict[str, Any]]:
+    """The files of the model, and the options that an ensemble was trained with."""
+    paths = [Path(one) for one in names_in(given)] or [folder / "models" / "model.pt"]
+    ensemble = paths[0] / "ensemble.json"
+    if len(paths) == 1 and ensemble.is_file():
+        content = json.loads(ensemble.read_text(encoding="utf-8"))
+        if content["bundle"] != name:
+            raise InputError(f"{ensemble}: is an ensemble of {content['bundle']}, not of {name}: name that bundle.")
+        return tuple(paths[0] / one for one in content["checkpoints"]), dict(content.get("options", {}))
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such checkpoint; train first, or name one with --checkpoint FILE.")
+    return tuple(paths), {}
+
+
+def _summary(results: list[CaseResult], out_dir: Path) -> None:
+    counts = {status: sum(one.status == status for one in results) for status in ("done", "kept", "failed")}
+    unusual = sum(bool(one.findings) for one in results)
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    print(f"{told}{f', {unusual} unusual' if unusual else ''}: {out_dir}")
+    for result in results:
+        if result.status == "failed":
+            print(f"  {result.name}: {result.message}")
+    print(f"python -m tools.report {out_dir}   makes a page of them")
+
+
+if __name__ == "__main__":
+    run(main)
