@@ -13,19 +13,20 @@ from custom_nets.files import write_json
 from tools._stages import Stage
 
 
-def claim(path: Path, recipe: dict[str, Any], stages: Sequence[Stage]) -> None:
+def claim(path: Path, recipe: dict[str, Any], stages: Sequence[Stage], results: str = "models") -> None:
     """Write down the recipe of a run and its seconds so far.
 
     Args:
         path: the file, JSON.
         recipe: what the results depend on.
         stages: whose epochs are timed.
+        results: what there is to delete beside the file for another run, for the message.
 
     Raises:
         InputError: the folder holds another run, or a training that did not begin here: it would be taken for ours.
     """
     if path.is_file():
-        _require_same(path, recipe)
+        _require_same(path, recipe, results)
     else:
         strange = [last for stage in stages if (last := stage.ckpt_dir / "last.pt").is_file()]
         if strange:
@@ -36,7 +37,7 @@ def claim(path: Path, recipe: dict[str, Any], stages: Sequence[Stage]) -> None:
     write_json(path, {**recipe, "seconds": sum(stage.seconds() for stage in stages)})
 
 
-def _require_same(path: Path, recipe: dict[str, Any]) -> None:
+def _require_same(path: Path, recipe: dict[str, Any], results: str) -> None:
     try:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
@@ -46,7 +47,7 @@ def _require_same(path: Path, recipe: dict[str, Any]) -> None:
             told = f"{key} {_difference(found.get(key), recipe.get(key))}"
             raise InputError(
                 f"{path}: is of a run with {told}: give another --output_dir, "
-                f"or delete {path.parent / 'models'} and that file to start anew."
+                f"or delete {path.parent / results} and that file to start anew."
             )
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,12 +14,12 @@ from custom_nets.errors import InputError
 from custom_nets.label_graphs.graph import LabelGraph
 from custom_nets.label_graphs.reading import label_graph_of
 from custom_nets.option_checks import check_options
-from custom_nets.options import options_in
-from custom_nets.registry import bundle
 from custom_nets.spine.coarse_logits import graph_digest
 from custom_nets.spine.folds import fold_lists, fold_of_cases, write_lists
-from tools._spine_steps import NAME, Assembly, Evaluation, Prediction, Step, Training
+from tools._bundle_options import OF_MACHINES, option_keys, options_of, overlays, read_config
+from tools._spine_steps import NAME, Assembly, Prediction
 from tools._stages import Stage
+from tools._steps import Evaluation, Step, Training
 from tools.coarse_logits import coarse_stage
 
 WORKFLOWS = ("pretrain", "train", "refine")
@@ -36,8 +35,6 @@ _OF_ALL = (
     *("dataset_dir", "datalist", "label_graph", "in_channels", "width", "coarse_size"),
     *("crop_share", "slice_spacing", "intensity_mean", "intensity_std"),
 )
-#: Options that may change when a run is gone on with: they do not change what is computed.
-_OF_MACHINES = ("device", "num_workers", "cache_rate", "pictures", "picture_channel")
 
 
 @dataclass(frozen=True)
@@ -126,10 +123,10 @@ class Plan:
         Raises:
             InputError: naming the option, the value found and what would do.
         """
-        known = {key for workflow in (*WORKFLOWS, "evaluate") for key in _keys(workflow)}
+        known = {key for workflow in (*WORKFLOWS, "evaluate") for key in option_keys(NAME, workflow)}
         for key in self.options:
             prefix, _, rest = key.partition("_")
-            own = prefix in WORKFLOWS and rest in _keys(prefix) and rest not in (*_OF_STAGES, *_OF_ALL)
+            own = prefix in WORKFLOWS and rest in option_keys(NAME, prefix) and rest not in (*_OF_STAGES, *_OF_ALL)
             if not own and (key not in known or key in (*_OF_STAGES, *_OF_ONE_STAGE)):
                 advice = f"; give it for one stage, as --refine_{key}" if key in _OF_ONE_STAGE else ""
                 advice = f"; give it for all stages, as --{rest}" if prefix in WORKFLOWS and rest in _OF_ALL else advice
@@ -140,7 +137,7 @@ class Plan:
             raise InputError(f"logits is {self.logits!r}: choose one of {', '.join(LOGITS)}.")
         for stage in (*self.final, self.refinement):
             own_values = {key: stage.value(key) for key in ("epochs", "patch_size", "label_graph")}
-            values = {**_of("evaluate", self.options), **stage.options, **own_values}
+            values = {**options_of(NAME, "evaluate", self.options), **stage.options, **own_values}
             check_options({"device": "cpu", "amp": False, **values})
         coarse_stage(self.dataset_dir, self.datalist, self.final[1].configs, self.final[1].options).build()
 
@@ -160,7 +157,7 @@ class Plan:
         trainings = (*self.final, self.refinement)
         epochs = {f"{one}_epochs": stage.value("epochs") for one, stage in zip(WORKFLOWS, trainings, strict=True)}
         sizes = {"coarse_size": self.final[1].value("patch_size"), "fine_size": self.refinement.value("patch_size")}
-        told = (*_OF_MACHINES, *epochs)
+        told = (*OF_MACHINES, *epochs)
         options = {key: str(value) for key, value in self.options.items() if not key.endswith(told)}
         folds = {"logits": self.logits, **({"folds": self.folds} if self.logits == "out_of_fold" else {})}
         graph = {"digest of the label graph": graph_digest(self.graph)[:12]}
@@ -200,6 +197,7 @@ class Plan:
         return [
             Evaluation(
                 f"evaluation, {'coarse stage alone' if stages == 'coarse' else 'both stages'}",
+                NAME,
                 ["evaluate"],
                 self.model,
                 self.root / "eval" / "evaluation" / stages,
@@ -226,18 +224,15 @@ class Plan:
         given = {key.removeprefix(prefix): value for key, value in self.options.items() if key.startswith(prefix)}
         sizes = {"patch_size": self.sizes[size]} if size in self.sizes else {}
         place = {"dataset_dir": self.dataset_dir, "datalist": datalist}
-        options = {**_of(workflow, common), **given, **sizes, **place, **(own or {})}
+        options = {**options_of(NAME, workflow, common), **given, **sizes, **place, **(own or {})}
         name = {"pretrain": "pretrain", "train": "coarse", "refine": "refine"}[workflow]
         return Stage(NAME, self._configs(workflow), folder / "models" / name, folder / "eval" / name, options)
 
     def _configs(self, workflow: str) -> list[str]:
         if self.overlay is None:
             return [workflow]
-        special = f"{self.overlay}_{workflow}"
-        overlay = special if (_configs() / f"{special}.json").is_file() else self.overlay
-        if not (_configs() / f"{overlay}.json").is_file():
-            raise InputError(f"overlay is {self.overlay!r}: {_configs()} has no {self.overlay}.json")
-        return [workflow, overlay]
+        special = overlays(NAME, f"{self.overlay}_{workflow}", optional=True)
+        return [workflow, *(special or overlays(NAME, self.overlay))]
 
     def _coarse_steps(self, where: str, pair: tuple[Stage, Stage]) -> Iterator[Step]:
         first, second = pair
@@ -252,29 +247,12 @@ class Plan:
         settings: dict[str, Any] = {}
         for stage in (self.final[1], self.refinement):
             for overlay in stage.configs[1:]:
-                settings |= _content(overlay)
+                settings |= read_config(NAME, overlay)
             settings |= stage.options
         settings |= self.options
         settings["datalist"] = self.datalist
         sizes = {"patch_size": self.final[1].value("patch_size"), "fine_size": self.refinement.value("patch_size")}
         skipped = (*_OF_STAGES, *_OF_ONE_STAGE)
-        return {key: value for key, value in _of("evaluate", settings).items() if key not in skipped} | sizes
-
-
-def _configs() -> Path:
-    folder = bundle(NAME).folder
-    assert folder is not None
-    return folder / "configs"
-
-
-def _content(config: str) -> dict[str, Any]:
-    return dict(json.loads((_configs() / f"{config}.json").read_text(encoding="utf-8")))
-
-
-def _keys(workflow: str) -> set[str]:
-    return set(options_in(_content(workflow)))
-
-
-def _of(workflow: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    keys = _keys(workflow)
-    return {key: value for key, value in options.items() if key in keys}
+        return {
+            key: value for key, value in options_of(NAME, "evaluate", settings).items() if key not in skipped
+        } | sizes

@@ -67,14 +67,22 @@ def spine_pipeline(
     require_writable(output_dir=root)
     if cross_validate is False:
         plan.check()
-        _run(plan)
+        run_plan(plan)
         _report(plan)
     else:
         _cross_validate(plan, 5 if cross_validate is True else cross_validate)
 
 
-def _run(plan: Plan, within: str = "") -> None:
-    """Do all steps, each unless it is done."""
+def run_plan(plan: Plan, within: str = "") -> None:
+    """Do all steps of a pipeline, each unless it is done.
+
+    Args:
+        plan: of the pipeline, checked.
+        within: what it is a part of, before the numbers of the steps: "fold 1 of 5, ".
+
+    Raises:
+        InputError: a step ended with an error, or the folder holds another run.
+    """
     record, foreign = plan.root / RECORD, plan.model.with_name("last.pt")
     if foreign.is_file():
         raise InputError(
@@ -103,7 +111,7 @@ def _cross_validate(plan: Plan, folds: int) -> None:
         for path in lists
     ]
     for number, one in enumerate(plans, start=1):
-        _run(one, within=f"fold {number} of {folds}, ")
+        run_plan(one, within=f"fold {number} of {folds}, ")
     for stages in ("coarse", "both"):
         folders = [one.root / "eval" / "evaluation" / stages for one in plans]
         merged_scores(folders, plan.graph, root / "evaluation" / stages)

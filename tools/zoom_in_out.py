@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from custom_nets.datasets.datalist import load_section
-from custom_nets.errors import InputError
 from custom_nets.option_checks import check_options
-from custom_nets.options import options_in
 from custom_nets.registry import ROOT, bundle
+from tools._bundle_options import OF_MACHINES, options_of, overlays, require_known
 from tools._bundle_runs import run_bundle
 from tools._command import run
 from tools._run_record import claim
@@ -24,8 +22,6 @@ _OF_STAGES = (
     *("epochs", "patch_size", "learning_rate", "ckpt_dir", "output_dir", "pretrained", "resume", "checkpoint"),
     "bundle_root",
 )
-#: Options that may change when a run is gone on with: they do not change what is computed.
-_OF_MACHINES = ("device", "num_workers", "cache_rate", "pictures", "picture_channel")
 
 
 def zoom_in_out(
@@ -58,60 +54,33 @@ def zoom_in_out(
             there, is laid over the second stage.
         options: any option of the bundle's train.json and evaluate.json, for both stages.
     """
-    folder = bundle(NAME).folder
-    assert folder is not None
-    root = folder if output_dir is None else Path(str(output_dir)).absolute()
-    common = {"dataset_dir": Path(str(dataset_dir)).absolute(), **_known(folder, options)}
+    root = bundle(NAME).folder if output_dir is None else Path(str(output_dir)).absolute()
+    require_known(NAME, options, ("train", "evaluate"), _OF_STAGES)
+    common = {"dataset_dir": Path(str(dataset_dir)).absolute(), **options}
     first_given = {"patch_size": zoom_in_size, "epochs": zoom_in_epochs}
     second_given = {"patch_size": zoom_out_size, "epochs": zoom_out_epochs}
     first = Stage(
         NAME,
-        ["train", *_overlays(folder, overlay)],
+        ["train", *overlays(NAME, overlay)],
         root / "models" / "zoom_in",
         root / "eval" / "zoom_in",
-        {**_of("train", folder, common), **_set(first_given)},
+        {**options_of(NAME, "train", common), **_set(first_given)},
     )
     second = Stage(
         NAME,
-        ["train", *_overlays(folder, overlay), "zoom_out", *_overlays(folder, f"{overlay}_zoom_out", optional=True)],
+        ["train", *overlays(NAME, overlay), "zoom_out", *overlays(NAME, f"{overlay}_zoom_out", optional=True)],
         root / "models",
         root / "eval",
-        {**_of("train", folder, common), **_set(second_given), "pretrained": first.ckpt_dir / "model.pt"},
+        {**options_of(NAME, "train", common), **_set(second_given), "pretrained": first.ckpt_dir / "model.pt"},
     )
     _check((first, second), common, section)
     recipe = _recipe(first, second, {**common, "section": section, "overlay": overlay})
     claim(root / RECORD, recipe, (first, second))
     for name, stage in (("zoom_in", first), ("zoom_out", second)):
         stage.run()
-        _evaluate(folder, root / "eval" / "evaluation" / name, stage, common, section)
+        _evaluate(root / "eval" / "evaluation" / name, stage, common, section)
         claim(root / RECORD, recipe, (first, second))
     _report(root)
-
-
-def _overlays(folder: Path, name: str | None, optional: bool = False) -> list[str]:
-    if name is None or (optional and not (folder / "configs" / f"{name}.json").is_file()):
-        return []
-    if not (folder / "configs" / f"{name}.json").is_file():
-        raise InputError(f"overlay is {name!r}: {folder / 'configs'} has no {name}.json")
-    return [name]
-
-
-def _known(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """The options, all of them of the bundle, and none that the stages set."""
-    known = _keys(folder, "train") | _keys(folder, "evaluate")
-    for key in options:
-        if key not in known or key in _OF_STAGES:
-            raise InputError(f"option --{key} is unknown here: see --help, and `python -m tools.info {NAME}`")
-    return options
-
-
-def _keys(folder: Path, workflow: str) -> set[str]:
-    return set(options_in(json.loads((folder / "configs" / f"{workflow}.json").read_text(encoding="utf-8"))))
-
-
-def _of(workflow: str, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    keys = _keys(folder, workflow)
-    return {key: value for key, value in options.items() if key in keys}
 
 
 def _set(given: dict[str, Any]) -> dict[str, Any]:
@@ -134,18 +103,18 @@ def _recipe(first: Stage, second: Stage, options: dict[str, Any]) -> dict[str, A
         "zoom_out_size": second.value("patch_size"),
         "zoom_in_epochs": first.value("epochs"),
         "zoom_out_epochs": second.value("epochs"),
-        "options": {key: str(value) for key, value in options.items() if key not in _OF_MACHINES},
+        "options": {key: str(value) for key, value in options.items() if key not in OF_MACHINES},
     }
 
 
-def _evaluate(folder: Path, output_dir: Path, stage: Stage, common: dict[str, Any], section: str) -> None:
+def _evaluate(output_dir: Path, stage: Stage, common: dict[str, Any], section: str) -> None:
     """Score a stage's model on whole volumes, unless that has been done."""
     summary, model = output_dir / "metrics_summary.json", stage.ckpt_dir / "model.pt"
     if summary.is_file() and model.is_file() and summary.stat().st_mtime >= model.stat().st_mtime:
         print(f"\n{summary} is there")
         return
     configs = ["evaluate", *(config for config in stage.configs if config not in ("train", "zoom_out"))]
-    options = {**_of("evaluate", folder, common), "patch_size": stage.value("patch_size")}
+    options = {**options_of(NAME, "evaluate", common), "patch_size": stage.value("patch_size")}
     run_bundle(NAME, configs, {**options, "checkpoint": model, "output_dir": output_dir, "section": section})
 
 

@@ -21,9 +21,9 @@ from custom_nets.figures.volumes import (
     SAGITTAL,
     Volume,
     canonical,
+    draw_plane,
     foreground,
     grey_window,
-    name_sides,
     values_on_grid,
     view_name,
 )
@@ -105,19 +105,10 @@ def _draw_slice(
     spacing: Sequence[float],
     radiological: bool,
 ) -> None:
-    """Draw one slice: right-left, or front-back in the sagittal plane, across; head up, or front up when axial."""
-    across, up = (other for other in (SAGITTAL, CORONAL, AXIAL) if other != axis)
-    low, high = grey_window(background)
-    aspect = spacing[up] / spacing[across]
-    axes.imshow(background.take(index, axis).T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=aspect)
+    """Draw one slice of the image, and the outlines over it."""
+    draw_plane(axes, background, grey_window(background), axis, index, spacing, radiological)
     for name, mask in masks.items():
         outline = mask.take(index, axis).T
         if outline.any() and min(outline.shape) > 1:  # one line of voxels has no outline
             axes.contour(outline, levels=[0.5], colors=OUTLINES[name], linewidths=0.9)
-    left, right = ("P", "A") if across == CORONAL else ("L", "R")
-    if radiological:  # RAS order draws right on the right; radiologists look at the patient from the feet
-        left, right = right, left
-    name_sides(axes, background.shape[across], left, right)
-    if radiological:
-        axes.invert_xaxis()
     axes.set_title(PLANE_NAMES[axis], color="white", fontsize="small")

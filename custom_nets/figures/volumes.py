@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import nibabel as nib
@@ -68,6 +69,38 @@ def grey_window(background: Volume) -> tuple[float, float]:
     inside = background[np.isfinite(background)]
     low, high = np.percentile(inside, (1, 99.9)) if inside.size else (0.0, 1.0)
     return float(low), float(high)
+
+
+def draw_plane(
+    axes: Axes,
+    background: Volume,
+    window: tuple[float, float],
+    axis: int,
+    index: int,
+    spacing: Sequence[float],
+    radiological: bool,
+) -> None:
+    """Draw one slice of a volume in RAS order: right-left, or front-back when sagittal, across; head, or front, up.
+
+    Args:
+        axes: to draw into.
+        background: X x Y x Z, NaN where nothing is drawn.
+        window: values that are drawn black and white.
+        axis: that the plane cuts: AXIAL, CORONAL or SAGITTAL.
+        index: of the slice.
+        spacing: along the three axes, mm.
+        radiological: the patient's right on the left of axial and coronal slices.
+    """
+    across, up = (other for other in (SAGITTAL, CORONAL, AXIAL) if other != axis)
+    low, high = window
+    aspect = spacing[up] / spacing[across]
+    axes.imshow(background.take(index, axis).T, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=aspect)
+    left, right = ("P", "A") if across == CORONAL else ("L", "R")
+    if radiological:  # RAS order draws right on the right; radiologists look at the patient from the feet
+        left, right = right, left
+    name_sides(axes, background.shape[across], left, right)
+    if radiological:
+        axes.invert_xaxis()
 
 
 def name_sides(axes: Axes, width: int, left: str, right: str) -> None:

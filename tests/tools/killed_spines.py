@@ -23,7 +23,7 @@ from custom_nets.training import records
 from tests.killed_runs import forked, kill
 from tests.tools.killed_zooms import coming, in_epoch_2, in_the_write_of_last_pt
 from tests.tools.small_spines import OPTIONS
-from tools import _spine_steps, _stages, spine_pipeline
+from tools import _stages, _steps, spine_pipeline
 
 #: Two epochs in those stages that are killed.
 EPOCHS = {"train_epochs": 2, "refine_epochs": 2}
@@ -60,7 +60,7 @@ def run(data: Path, folder: Path, **changes: Any) -> None:
 
 def use(runner: Callable[..., None]) -> None:
     """Let the tool run bundles by another function, and draw no curves, in this process for good."""
-    for module in (_stages, _spine_steps):
+    for module in (_stages, _steps):
         module.run_bundle = runner  # type: ignore[attr-defined]
     records.learning_curves = lambda *paths: Path()  # type: ignore[attr-defined]
     logging.basicConfig(level=logging.INFO)

@@ -25,7 +25,7 @@ from custom_nets.spine.coarse_logits import read_logits, read_provenance
 from custom_nets.spine.folds import fold_of_cases
 from tests.tools import memorising_spines
 from tests.tools.memorising_spines import KNOWN, bundle_in, data_in, node
-from tools import _spine_plan, _spine_steps, _stages, coarse_logits, spine_pipeline
+from tools import _spine_plan, _spine_steps, _stages, _steps, coarse_logits, spine_pipeline
 from tools._command import run as run_tool
 
 GRAPH = read_label_graph("mrspineseg")
@@ -54,7 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     fake = bundle_in(tmp_path_factory.mktemp("bundle"))
     monkeypatch.setattr(registry, "available", lambda: fake)
     monkeypatch.setattr(spine_reports, "spine_figure", lambda *arguments: arguments[-1])
-    for module in (_stages, _spine_steps):
+    for module in (_stages, _steps):
         monkeypatch.setattr(module, "run_bundle", note)
     yield noted
 

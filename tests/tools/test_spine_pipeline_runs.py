@@ -28,7 +28,7 @@ from tests.forked_commands import python_m
 from tests.tools import memorising_spines
 from tests.tools.killed_spines import MOMENTS, run
 from tests.tools.small_spines import SHAPE, data_in
-from tools import _spine_steps, _stages, coarse_logits
+from tools import _stages, _steps, coarse_logits
 
 Call = tuple[list[str], dict[str, Any]]
 RUNS = 9
@@ -60,7 +60,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
         noted.append((configs, overrides))
         run_here(name, configs, overrides, run_id)
 
-    for module in (_stages, _spine_steps):
+    for module in (_stages, _steps):
         monkeypatch.setattr(module, "run_bundle", here)
     monkeypatch.setattr("custom_nets.training.records.learning_curves", lambda *paths: None)
     return noted

@@ -84,6 +84,7 @@ def test_each_file_is_in_its_place(ended: tuple[dict[str, Path], str], finished:
     evaluation = [f"eval/evaluation/{stage}/metrics_" for stage in ("zoom_in", "zoom_out")]
     expected = {"zoom_in_out.json"}
     expected |= {f"models/{place}{name}.pt" for place in ("", "zoom_in/") for name in ("model", "last")}
+    expected |= {f"models/{place}model.fingerprint.json" for place in ("", "zoom_in/")}
     expected |= {f"eval/{place}metrics.csv" for place in ("", "zoom_in/")}
     expected |= {f"{one}{name}" for one in evaluation for name in ("per_case.csv", "summary.json", "table.md")}
     expected |= {f"eval/evaluation/{stage}/evaluation.json" for stage in ("zoom_in", "zoom_out")}
