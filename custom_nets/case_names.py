@@ -33,7 +33,7 @@ def case_name(images: str | Path | Sequence[str | Path]) -> str:
     if len(set(stems)) == 1:
         return paths[0].absolute().parent.name if len(paths) == 1 and stems[0].lower() in _CONTENTS else stems[0]
     common = os.path.commonprefix(stems)  # noqa: RUF071  letter by letter is what is meant
-    separators = [place for place, letter in enumerate(common) if letter in "-_."]
+    separators = [place for place, letter in enumerate(common) if letter in "-_. "]
     return common[: separators[-1]] if separators else paths[0].absolute().parent.name
 
 

@@ -43,6 +43,7 @@ def fingerprint(
     from custom_nets.fingerprints import write_fingerprint
     from custom_nets.fingerprints.recording import measured_fingerprint
     from custom_nets.fingerprints.trained_options import given_options
+    from custom_nets.label_graphs.reading import label_graph_name
     from custom_nets.model_zoo.model_options import overlay_options
 
     entry, weights = bundle(str(name)), Path(str(checkpoint))
@@ -51,6 +52,9 @@ def fingerprint(
     if names_in(modalities):
         options["in_channels"] = len(names_in(modalities))
     configs = read_configs(entry.folder)
+    if "label_graph" in configs["inference"]:
+        listed = label_graph_name(str(dataset_dir), str(datalist), options.get("label_graph", "auto"))
+        options["label_graph"] = listed
     trained = given_options(entry.name, options, [overlay_options(configs, one) for one in names_in(overlay)])
     made = measured_fingerprint(
         entry.name,

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from custom_nets.scans import find_cases
 from tools._arguments import names_in, whole
 from tools._command import run
 
-_FAILED = 1
+_FAILED, _STOPPED = 1, 130
 
 
 def main(
@@ -64,6 +67,8 @@ def main(
         options: which files are a modality, as --T1 "*_t1*" or --T1 FILE; and options of the bundle's inference.json,
             as --patch_size "[128,128,128]".
     """
+    warnings.filterwarnings("ignore", module="monai")  # of readers that are not installed
+    logging.getLogger("monai").setLevel(logging.ERROR)
     entry = bundle(str(name))
     modalities = {key: options.pop(key) for key in entry.modalities if key in options}
     files = {key: Path(str(value)) for key, value in modalities.items() if Path(str(value)).exists()}
@@ -84,7 +89,11 @@ def main(
         uncertainty=uncertainty,
         dicom_seg=dicom_seg,
     )
-    results = run_cases(request, cases, str(engine), whole("--workers", workers))
+    try:
+        results = run_cases(request, cases, str(engine), whole("--workers", workers))
+    except KeyboardInterrupt:
+        print("stopped: give the same command again to go on; what is done is kept", file=sys.stderr)
+        raise SystemExit(_STOPPED) from None
     _summary(results, request.out_dir)
     if any(result.status == "failed" for result in results):
         raise SystemExit(_FAILED)

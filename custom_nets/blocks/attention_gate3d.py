@@ -34,8 +34,12 @@ class AttentionGate3d(nn.Module):
 
     def forward(self, below: Tensor, x: Tensor) -> Tensor:
         """Gate ``x`` by ``below``."""
+        return x * self.weights(below, x)
+
+    def weights(self, below: Tensor, x: Tensor) -> Tensor:
+        """What ``x`` is multiplied by, N x 1 x 2D x 2H x 2W."""
         from_below = mixed_channels(below, self.from_below.weight, None)
         from_skip = mixed_channels(at_outputs(x, 2), self.from_skip.weight, None)
         both = torch.relu(self.norm_below(from_below) + self.norm_skip(from_skip))
         weights = torch.sigmoid(self.norm_score(mixed_channels(both, self.score.weight, None)))
-        return x * F.interpolate(weights, scale_factor=2.0, mode="trilinear", align_corners=False)
+        return F.interpolate(weights, scale_factor=2.0, mode="trilinear", align_corners=False)

@@ -27,8 +27,12 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh the channels."""
+        return x * self.weights(x)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """What ``x`` is multiplied by, N x C x 1 x 1 x 1."""
         weights = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean(dim=[2, 3, 4])))))
-        return x * weights[:, :, None, None, None]
+        return weights[:, :, None, None, None]
 
 
 class SpatialGate3d(nn.Module):

@@ -85,7 +85,14 @@ class AttentiveDeformableConv3d(DeformConv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        x = mixed_channels(x, self.squeeze.weight, None)
+        return self.convolve(self.squeezed(x))
+
+    def squeezed(self, x: Tensor) -> Tensor:
+        """The map of C // q channels."""
+        return mixed_channels(x, self.squeeze.weight, None)
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """Convolve what `squeezed` gave."""
         return self.kernel(x) if self.regular else self.deformed(x)
 
     def modulation(self, offsets: Tensor) -> Tensor | None:

@@ -24,6 +24,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from custom_nets.blocks.chunk_threads import in_threads
+from custom_nets.blocks.frugal import is_frugal
 from custom_nets.blocks.modes import captured
 from custom_nets.blocks.pointwise import at_outputs
 
@@ -149,14 +150,20 @@ class _DeformableConvolution(Function):
         ctx.save_for_backward(x, offsets, weight, modulation)
         ctx.stride = stride
         inputs = _Inputs.of(x, offsets, weight, modulation, stride)
-        result = x.new_empty((len(x), len(weight), *inputs.offsets.shape[2:]))
+        # laid out as the layers behind it want it
+        layout = torch.channels_last_3d if is_frugal(x, weight) else torch.contiguous_format
+        shape = (len(x), len(weight), *inputs.offsets.shape[2:])
+        result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
         def work(pieces: Sequence[_Piece]) -> None:
             for piece in pieces:
                 grid, inside = inputs.grid(piece)
                 read = _read(inputs.volume[piece[0]], grid).mul_(inside)
-                part = result[piece[0], :, piece[1]]
-                part.copy_(torch.mm(inputs.kernel, read.view(inputs.kernel.shape[1], -1)).view(part.shape))
+                part, samples = result[piece[0], :, piece[1]], read.view(inputs.kernel.shape[1], -1)
+                if part.stride(1) == 1:
+                    torch.mm(inputs.kernel, samples, out=part[0].permute(1, 2, 3, 0).flatten(0, 2).t())
+                else:
+                    part.copy_(torch.mm(inputs.kernel, samples).view(part.shape))
 
         inputs.over_pieces(work, _VOXELS)
         return result

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from custom_nets.blocks.lean_convolution2d import on_cpu
+from custom_nets.blocks.modes import captured
 
 _wanted: ContextVar[bool] = ContextVar("frugal", default=False)
 
@@ -38,4 +39,6 @@ def frugal(wanted: bool = True) -> Iterator[None]:
 
 def is_frugal(x: Tensor, weight: Tensor) -> bool:
     """True where the switch is on and may be: for maps and weights of full precision on a CPU, without gradients."""
-    return _wanted.get() and not torch.is_grad_enabled() and on_cpu(x, weight)
+    if captured() or torch.is_grad_enabled():
+        return False
+    return _wanted.get() and on_cpu(x, weight)

@@ -10,7 +10,7 @@ choice there: instance norm copies such maps, and batch norm adds up the squares
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -64,15 +64,9 @@ class _NormPReLU(Function):
         deviations = torch.empty_like(means)  # their reciprocals
         inner, outer = _number(slope), _number(outer_slope)
         for n in range(len(x)):
-            rows, into = _rows(x, n), _rows(out, n)
-            means[n] = _mean(rows.sum(dim=0), x)
-            mean = _along(rows, means[n])
-            squares = torch.zeros_like(mean)
-            for piece, result in _pieces(rows, into):
-                torch.sub(piece, mean, out=result)
-                squares += (result * result).sum(dim=0)
-            deviations[n] = (_mean(squares, x) + _EPSILON).rsqrt()
-            deviation = _along(rows, deviations[n])
+            into = _rows(out, n)
+            means[n], deviations[n] = ChannelMoments.of(x, n, into)
+            deviation = _along(into, deviations[n])
             for result, *added in _pieces(into, *_given(identity, n)):
                 _activated(result.mul_(deviation), inner)
                 if added:
@@ -114,15 +108,63 @@ class _NormPReLU(Function):
         return by_x, slopes[0], by_identity, slopes[1]
 
 
+class ChannelMoments(NamedTuple):
+    """Mean and reciprocal deviation of each channel of a sample."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, sample: int, centred: Tensor | None = None) -> ChannelMoments:
+        """Those of a channels-last map, N x C x D x H x W.
+
+        Args:
+            x: the map.
+            sample: which one.
+            centred: takes the sample less its means, in the map's rows; None keeps a piece of it only.
+        """
+        rows = _rows(x, sample)
+        mean = _mean(rows.sum(dim=0), x)
+        means = _along(rows, mean)
+        squares = torch.zeros_like(means)
+        for number, (piece,) in enumerate(_pieces(rows)):
+            result = torch.empty_like(piece) if centred is None else centred.narrow(0, number * _step(rows), len(piece))
+            torch.sub(piece, means, out=result)
+            squares += (result * result).sum(dim=0)
+        return cls(mean, (_mean(squares, x) + _EPSILON).rsqrt())
+
+
+def normed_(planes: Tensor, moments: ChannelMoments, slope: float | None) -> Tensor:
+    """Norm planes, ... x C and contiguous, in place, with a PReLU behind if there is a slope."""
+    rows = _matrix(planes.view(-1), planes.shape[-1])
+    rows.sub_(_along(rows, moments.mean)).mul_(_along(rows, moments.deviation))
+    _activated(rows, slope)
+    return planes
+
+
+def norm_prelu_sum_prelu_(x: Tensor, slope: float | None, identity: Tensor, outer_slope: float) -> Tensor:
+    """PReLU(PReLU(norm(x)) + norm(identity)), written over both; channels-last, 1 x C x D x H x W."""
+    both = [(_rows(one, 0), ChannelMoments.of(one, 0)) for one in (x, identity)]
+    for piece, added in _pieces(*(rows for rows, _ in both)):
+        for part, (_, moments), number in zip((piece, added), both, (slope, None), strict=True):
+            part.sub_(_along(part, moments.mean)).mul_(_along(part, moments.deviation))
+            _activated(part, number)
+        _activated(piece.add_(added), outer_slope)
+    return x
+
+
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _rows(x: Tensor, sample: int) -> Tensor:
     """A sample as a matrix: the channels of a voxel, and of some voxels more, make a row."""
-    numbers = x[sample].permute(1, 2, 3, 0).flatten()
-    voxels = math.gcd(numbers.numel() // x.shape[1], 2 ** max((_ROW // x.shape[1]).bit_length() - 1, 0))
-    return numbers.view(-1, voxels * x.shape[1])
+    return _matrix(x[sample].permute(1, 2, 3, 0).flatten(), x.shape[1])
+
+
+def _matrix(numbers: Tensor, channels: int) -> Tensor:
+    voxels = math.gcd(numbers.numel() // channels, 2 ** max((_ROW // channels).bit_length() - 1, 0))
+    return numbers.view(-1, voxels * channels)
 
 
 def _mean(sums: Tensor, x: Tensor) -> Tensor:
@@ -141,8 +183,12 @@ def _given(x: Tensor | None, sample: int) -> list[Tensor]:
 
 def _pieces(*maps: Tensor) -> list[tuple[Tensor, ...]]:
     """The same voxels of each map, a piece at a time."""
-    rows = max(_PIECE // maps[0].shape[1], 1)
-    return list(zip(*(map_.split(rows) for map_ in maps), strict=True))
+    return list(zip(*(map_.split(_step(maps[0])) for map_ in maps), strict=True))
+
+
+def _step(rows: Tensor) -> int:
+    """Rows in a piece."""
+    return max(_PIECE // rows.shape[1], 1)
 
 
 def _number(slope: Tensor | None) -> float | None:

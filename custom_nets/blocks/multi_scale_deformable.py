@@ -13,6 +13,9 @@ from custom_nets.blocks.deformable_convolution import AttentiveDeformableConv3d
 from custom_nets.blocks.lean_convolution import channels_last_on_cpu
 from custom_nets.blocks.pointwise import doubled_by, mixed_channels, present
 
+#: Numbers of the largest map's planes that are made at a time where it is added to in place: 8 MB.
+_SLAB = 2**21
+
 
 class MultiScaleAttentiveDeformableConv(nn.Module):
     """MS-ADC: v = ADC(SE([down(e0), e1, up(e2)])), of which each level gets what fits it.
@@ -42,3 +45,22 @@ class MultiScaleAttentiveDeformableConv(nn.Module):
         v = channels_last_on_cpu(self.deform(self.weigh(torch.cat([self.from0(e0), e1, from2], dim=1))))
         to0 = doubled_by(v, self.to0.weight, present(self.to0.bias))
         return to0, mixed_channels(v, self.to1.weight, self.to1.bias), self.to2(v)
+
+    @torch.jit.unused
+    def add_to(self, e0: Tensor, e1: Tensor, e2: Tensor) -> None:
+        """Add to each level, in place, what its skip connection gets; on a CPU, without gradients.
+
+        Of what is made on the way no more is held than the next step needs.
+        """
+        from2 = doubled_by(e2, self.from2.weight, present(self.from2.bias))
+        joined = torch.cat([self.from0(e0), e1, from2], dim=1)
+        del from2
+        squeezed = self.deform.squeezed(joined.mul_(self.weigh.weights(joined)))
+        del joined
+        v = channels_last_on_cpu(self.deform.convolve(squeezed))
+        del squeezed
+        e1.add_(mixed_channels(v, self.to1.weight, self.to1.bias))
+        e2.add_(self.to2(v))
+        planes = max(_SLAB // (8 * e0.shape[1] * v[0, 0, 0].numel()), 1)
+        for part, added in zip(v.split(planes, dim=2), e0.split(2 * planes, dim=2), strict=True):
+            added.add_(doubled_by(part, self.to0.weight, present(self.to0.bias)))

@@ -80,9 +80,12 @@ def read_datalist(dataset_dir: str | Path, datalist: str | Path = "datalist.json
 
 
 def parse_datalist(
-    dataset_dir: str | Path, datalist: str | Path = "datalist.json"
+    dataset_dir: str | Path, datalist: str | Path = "datalist.json", leakage: bool = False
 ) -> tuple[dict[str, Any], dict[str, list[Case]]]:
-    """``read_datalist`` together with the file's other keys (``modality``, ``labels``, ``name`` ...), header first."""
+    """``read_datalist`` together with the file's other keys (``modality``, ``labels``, ``name`` ...), header first.
+
+    ``leakage`` lets a list pass in which training and validation share patients: nothing will be trained on it.
+    """
     path = datalist_path(dataset_dir, datalist)
     content = _load_json(path, Path(dataset_dir))
     header = _header_of(content)
@@ -90,7 +93,8 @@ def parse_datalist(
     if not faults:
         root = Path(dataset_dir).absolute()
         sections = {name: [_resolved(root, case) for case in content.get(name, [])] for name in SECTIONS}
-        faults = [] if header.get("overlap_allowed") is True else list(_leaks(sections))
+        allowed = leakage or header.get("overlap_allowed") is True
+        faults = [] if allowed else list(_leaks(sections))
     if faults:
         raise InputError(f"{path}: " + "\n  ".join([*([f"{len(faults)} faults:"] if len(faults) > 1 else []), *faults]))
     return header, sections

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 from custom_nets.blocks.attention_gate3d import AttentionGate3d
 from custom_nets.blocks.context_aggregator import MultiLevelContextAggregator
 from custom_nets.blocks.deformable_convolution import AttentiveDeformableConv3d
+from custom_nets.blocks.frugal import is_frugal
+from custom_nets.blocks.frugal_residual3d import residual_planes, suits
 from custom_nets.blocks.lean_convolution import channels_last_on_cpu
 from custom_nets.blocks.local_global_mixer import LocalGlobalScaleMixer
 from custom_nets.blocks.multi_scale_deformable import MultiScaleAttentiveDeformableConv
+from custom_nets.blocks.plane_sources import PlaneSource, doubled, of_map, weighed
 from custom_nets.blocks.pointwise import mixed_channels
 from custom_nets.blocks.separable3d import ResUnit
 
@@ -128,6 +131,9 @@ class S2CANet(nn.Module):
         """Return the logits, in train mode of all heads; see the class for shapes."""
         if not torch.jit.is_tracing():
             self._check_size(image)
+        if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript leaves out what stands under this very condition
+            if not self.training and is_frugal(image, self.head0.weight):
+                return torch.cat([self._frugal(sample[None]) for sample in image])
         e0 = self.encoder0(channels_last_on_cpu(image))
         e1 = self.encoder1(e0)
         e2 = self.encoder2(e1)
@@ -150,6 +156,30 @@ class S2CANet(nn.Module):
                 return [logits, *(_upsampled(one, self.patch_size) for one in deeper)]  # type: ignore[return-value]
         return logits
 
+    @torch.jit.unused
+    def _frugal(self, image: Tensor) -> Tensor:
+        """The logits of one patch; of the largest maps no more than two are held, and written over time and again."""
+        e0 = _unit(self.encoder0, [of_map(image)], None)
+        e1 = _unit(self.encoder1, [of_map(e0)], None)
+        e2 = self.encoder2(e1)
+        e3 = self.encoder3(e2)
+        if self.context is not None:
+            m = self.context(e0, e1, e2, e3)
+        else:
+            assert self.bottom is not None
+            m = self.bottom(e3)
+        if self.skips is not None and self.deformable == "added":
+            self.skips.add_to(e0, e1, e2)
+            k0, k1, k2 = e0, e1, e2
+        else:
+            k0, k1, k2 = self._skip_features(e0, e1, e2)
+        del e0, e1, e2, e3
+        d3 = self.decoder3(m)
+        d2 = self.decoder2(self.gate2(d3, k2), _doubled(d3))
+        d1 = _unit(self.decoder1, [weighed(k1, self.gate1.weights(d2, k1)), doubled(d2)], k1)
+        d0 = _unit(self.decoder0, [weighed(k0, self.gate0.weights(d1, k0)), doubled(d1)], k0)
+        return mixed_channels(d0, self.head0.weight, self.head0.bias)
+
     def _skip_features(self, e0: Tensor, e1: Tensor, e2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the gates of the three upper levels weigh, k0, k1 and k2."""
         if self.skips is not None:
@@ -169,6 +199,13 @@ class S2CANet(nn.Module):
             raise ValueError(
                 f"a patch of {size} voxels: give {self.patch_size} along each axis, or build the network for it."
             )
+
+
+def _unit(unit: ResUnit, sources: list[PlaneSource], into: Tensor | None) -> Tensor:
+    """A unit applied plane by plane; where it is not of the kind for that, to the whole maps."""
+    if suits(unit):
+        return residual_planes(unit, sources, into)
+    return unit(*(source.whole() for source in sources))
 
 
 def _doubled(x: Tensor) -> Tensor:

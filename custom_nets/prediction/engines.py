@@ -61,6 +61,7 @@ def run_cases(
                     bar.set_postfix_str(case.name)
                     take(predictor(case))
     finally:
+        _sweep(request.out_dir, cases)
         write_json(request.out_dir / PREDICTION, _record(predictor, results))
         write_volumes(request.out_dir)
     order = {case.name: place for place, case in enumerate(cases)}

@@ -17,6 +17,15 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory
 _USED = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
 
 
+_sharers = 1
+
+
+def shared_by(processes: int) -> None:
+    """Tell that so many processes like this one run on this machine, each with its share of the free memory."""
+    global _sharers
+    _sharers = max(processes, 1)
+
+
 def free_bytes() -> int:
     """Memory that this process can still take: of the machine, or of the container that it runs in."""
     free = sys.maxsize
@@ -26,7 +35,7 @@ def free_bytes() -> int:
     for limit, used in zip(_LIMITS, _USED, strict=True):
         with suppress(OSError, ValueError):  # "max", or no control group
             free = min(free, int(limit.read_text()) - int(used.read_text()))
-    return max(free, 0)
+    return max(free, 0) // _sharers
 
 
 def peak_mib() -> float:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from custom_nets.errors import InputError
+from custom_nets.prediction.memory import shared_by
 from custom_nets.prediction.predictor import Predictor
 from custom_nets.prediction.ray_cluster import ray_cluster, shares
 from custom_nets.prediction.records import record_path
@@ -97,6 +98,7 @@ class _Worker:
         with suppress(OSError):  # a folder that is missing here matters to relative paths alone
             os.chdir(self.folder)
         torch.set_num_threads(self.threads)
+        shared_by((os.cpu_count() or 1) // self.threads)
         for path in (*self.request.checkpoints, self.request.out_dir):
             if not path.exists():
                 raise InputError(self._unseen(path))

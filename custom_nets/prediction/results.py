@@ -12,16 +12,14 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from custom_nets.files import written_whole
-from custom_nets.writers import WholeNibabelWriter
 
 
 def write_label(label: MetaTensor, path: Path) -> None:
     """Write a label map, 1 x X x Y x Z, on the grid of its scan."""
-    values = label.as_tensor()
-    writer = WholeNibabelWriter(output_dtype=np.uint8 if int(values.max()) < 256 else np.int16)
-    writer.set_data_array(values, channel_dim=0)
-    writer.set_metadata(label.meta, resample=False)
-    writer.write(path)
+    values = label.as_tensor()[0].numpy()
+    image = nib.Nifti1Image(values.astype(np.uint8 if values.max() < 256 else np.int16), label.affine.numpy())
+    image.header.set_xyzt_units("mm")
+    _save(image, path)
 
 
 def write_probabilities(maps: NDArray[np.uint8], affine: NDArray[Any], path: Path) -> None:

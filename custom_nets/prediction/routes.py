@@ -113,7 +113,7 @@ class Route:
             home(torch.as_tensor(scores[0]).as_subclass(Tensor))
         parts.finish(grid, axis)
         label = grid.as_read(oriented(decision.label, axis))
-        return MetaTensor(label, affine=torch.as_tensor(grid.affine), meta=dict(image.meta))
+        return MetaTensor(label, meta={**image.meta, "affine": torch.as_tensor(grid.affine)})
 
     def _windows(self) -> SlidingWindowInferer | None:
         """The sliding windows that can be streamed; a box of them is filled up to the volume afterwards."""

@@ -86,7 +86,7 @@ def write_volumes(out_dir: str | Path) -> Path:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow((*_COLUMNS, *_CENTROID))
-    for record in sorted((out_dir / CASES).glob("*.json"), key=lambda path: path.stem):
+    for record in sorted((out_dir / CASES).glob("[!.]*.json"), key=lambda path: path.stem):
         writer.writerows(_table_rows(record))
     return write_text(out_dir / VOLUMES, table.getvalue())
 

@@ -114,7 +114,7 @@ def read_prediction(out_dir: Path) -> Prediction:
 def read_records(out_dir: Path) -> tuple[list[Record], list[Failure]]:
     """Read the records of all complete cases, in the order of their names, and say which cannot be read."""
     records, broken = [], []
-    for path in sorted((out_dir / CASES).glob("*.json"), key=lambda path: path.stem):
+    for path in sorted((out_dir / CASES).glob("[!.]*.json"), key=lambda path: path.stem):
         try:
             records.append(_record(path))
         except InputError as error:

@@ -29,7 +29,7 @@ def cases_of_datalist(path: Path, entry: Bundle, section: str = "testing") -> li
     """
     if section not in SECTIONS:
         raise InputError(f"section {section!r} is unknown: use one of {', '.join(SECTIONS)}.")
-    header, sections = parse_datalist(path.parent, path.name)
+    header, sections = parse_datalist(path.parent, path.name, leakage=True)
     if not sections[section]:
         there = ", ".join(f"{name} {len(cases)}" for name, cases in sections.items() if cases) or "none"
         raise InputError(f"{path}: has no {section} cases (there are: {there}): choose a section with --section.")
