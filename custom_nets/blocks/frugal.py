@@ -37,6 +37,11 @@ def frugal(wanted: bool = True) -> Iterator[None]:
         _wanted.reset(token)
 
 
+def is_wanted(weight: Tensor) -> bool:
+    """True where the switch is on, on a CPU, without gradients, also under autocast: for the order of steps alone."""
+    return _wanted.get() and weight.device.type == "cpu" and not (captured() or torch.is_grad_enabled())
+
+
 def is_frugal(x: Tensor, weight: Tensor) -> bool:
     """True where the switch is on and may be: for maps and weights of full precision on a CPU, without gradients."""
     if captured() or torch.is_grad_enabled():

@@ -16,6 +16,7 @@ from custom_nets.precision import amp_pays
 from custom_nets.prediction.agreement import AGREEMENT, equal_labels
 from custom_nets.prediction.ways import BFLOAT16, FLOAT32, OPENVINO, OPENVINO_BFLOAT16
 
+_WINDOWS = 2
 _logger = logging.getLogger(__name__)
 
 #: Encoder and decoder, as `S2aNet` has them.
@@ -37,6 +38,7 @@ class FastSlices(nn.Module):
         self.way = ""
         self.agreement = 1.0
         self._halves: Halves | None = None
+        self._seen: list[Tensor] = []
 
     def __getattr__(self, name: str) -> Any:
         """What else a network is asked is answered by the network."""
@@ -46,10 +48,14 @@ class FastSlices(nn.Module):
             return getattr(super().__getattr__("network"), name)
 
     def encode(self, slices: Tensor) -> list[Tensor]:
-        """As the network's; the first call chooses the way, which is then kept."""
+        """As the network's; once there are enough slices for a few windows, the way is chosen and then kept."""
         if self._halves is None:
-            self._halves = self._chosen(slices)
-        return self._halves[0](slices)
+            self._seen.append(slices)
+            if sum(map(len, self._seen)) >= _WINDOWS * self.network.num_slices:
+                self._halves = self._chosen(torch.cat(self._seen))
+                self._seen = []
+        halves = self._halves or _under_autocast(self.network, self.device, False)
+        return halves[0](slices)
 
     def decode(self, maps: list[list[Tensor]]) -> Tensor:
         """As the network's; float32."""
@@ -63,9 +69,6 @@ class FastSlices(nn.Module):
     def _chosen(self, slices: Tensor) -> Halves:
         best = _under_autocast(self.network, self.device, False)
         self.way = FLOAT32
-        windows = len(slices) - self.network.num_slices + 1
-        if windows < 1:  # a scan of fewer slices than a window has
-            return best
         wanted, fastest = self._timed(best, slices)
         for name, make in self._ways(slices).items():
             try:

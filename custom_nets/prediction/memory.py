@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-
-from custom_nets.prediction.windows import buffer_bytes
 
 #: Of the free memory what the sums over windows may take; the network and the volume need the rest.
 _SHARE = 0.3
@@ -42,6 +41,13 @@ def peak_mib() -> float:
     """The most memory that this process has had, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def buffer_bytes(size: Sequence[int], roi: Sequence[int], axis: int, channels: int) -> int:
+    """Bytes of the planes that are held at a time along ``axis``."""
+    planes = [max(length, window) for length, window in zip(size, roi, strict=True)]
+    planes[axis] = roi[axis]
+    return 4 * (channels + 1) * math.prod(planes)
 
 
 def streaming_axis(shape: Sequence[int], window: Sequence[int], channels: int, free: int | None = None) -> int:

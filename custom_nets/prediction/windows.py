@@ -19,7 +19,11 @@ from monai.utils import ensure_tuple_rep, fall_back_tuple
 from torch import Tensor
 from tqdm import tqdm
 
-#: Takes the next finished planes: channels x planes x rows x columns.
+from custom_nets.prediction.batches import scored
+
+_SENT_AT_ONCE = 1 << 27  # bytes
+
+#: Takes the next finished planes, channels x planes x rows x columns, which are written over afterwards.
 Sink = Callable[[Tensor], None]
 
 
@@ -63,13 +67,11 @@ class StreamedWindows(Inferer):
         )
         wanted = [slice(first, first + length) for first, length in zip(before, shape, strict=True)]
         planes = _Planes(size, roi, self.axis, weight, wanted, self.sink)
-        batches = range(0, len(places), self.batch_size)
-        for first in tqdm(batches, desc="windows", leave=False, disable=not self.like.progress):
-            some = places[first : first + self.batch_size]
-            windows = torch.cat([image[_everything(place, 2)] for place in some])
-            scores = network(windows, *args, **kwargs)
-            for place, score in zip(some, scores.float(), strict=True):
-                planes.add(place, score)
+        with tqdm(total=len(places), desc="windows", leave=False, disable=not self.like.progress) as bar:
+            for some, scores in scored(image, places, lambda some: network(some, *args, **kwargs), self.batch_size):
+                planes.add_all(some, scores)
+                bar.update(len(some))
+                del scores  # before the next are computed
         planes.finish()
         return inputs.new_zeros(0)
 
@@ -77,13 +79,6 @@ class StreamedWindows(Inferer):
         overlap = ensure_tuple_rep(self.like.overlap, 3)
         places = dense_patch_slices(size, roi, _get_scan_interval(size, roi, 3, overlap))
         return sorted(places, key=lambda place: place[self.axis].start)  # stable: the others stay in MONAI's order
-
-
-def buffer_bytes(size: Sequence[int], roi: Sequence[int], axis: int, channels: int) -> int:
-    """Bytes of the planes that are held at a time along ``axis``."""
-    planes = [max(length, window) for length, window in zip(size, roi, strict=True)]
-    planes[axis] = roi[axis]
-    return 4 * (channels + 1) * int(torch.tensor(planes).prod())
 
 
 class _Planes:
@@ -98,8 +93,16 @@ class _Planes:
         self._sum: Tensor | None = None
         self._count: Tensor | None = None
 
+    def add_all(self, places: Sequence[Sequence[slice]], scores: Tensor) -> None:
+        """Add the scores of several windows, N x channels x D x H x W; see :meth:`add`."""
+        for place, score in zip(places, scores.float(), strict=True):
+            self.add(place, score)
+
     def add(self, place: Sequence[slice], score: Tensor) -> None:
-        """Add a window's scores, channels x D x H x W; windows come in ascending order along the axis."""
+        """Add a window's scores, channels x D x H x W, which are written over.
+
+        Windows come in ascending order along the axis.
+        """
         if self._sum is None or self._count is None:
             held = list(self._size)
             held[self._axis] = self._roi[self._axis]
@@ -110,7 +113,7 @@ class _Planes:
             self._send(start - self._first)
         inside = [slice(None), *place]
         inside[self._axis + 1] = slice(None)
-        self._sum[tuple(inside)] += score * self._weight
+        self._sum[tuple(inside)] += score.mul_(self._weight)
         self._count[tuple(inside)] += self._weight
 
     def finish(self) -> None:
@@ -119,27 +122,29 @@ class _Planes:
             self._send(self._size[self._axis] - self._first)
 
     def _send(self, planes: int) -> None:
-        """Hand on the first planes held, and make place for as many."""
+        """Hand on the first planes held, a few at a time, and make place for as many."""
         assert self._sum is not None and self._count is not None
-        axis = self._axis + 1
-        done = self._sum.narrow(axis, 0, planes) / self._count.narrow(axis, 0, planes)
-        wanted = list(self._wanted)
-        low, high = wanted[self._axis].start - self._first, wanted[self._axis].stop - self._first
-        wanted[self._axis] = slice(min(max(low, 0), planes), min(max(high, 0), planes))
-        block = done[_everything(wanted, 1)].movedim(axis, 1)
+        axis, held = self._axis + 1, self._sum.shape[self._axis + 1]
+        step = max(_SENT_AT_ONCE // (self._sum[:, :1].numel() // held * len(self._sum) * 4), 1)
+        for start in range(0, planes, step):
+            some = min(step, planes - start)
+            done = self._sum.narrow(axis, start, some).div_(self._count.narrow(axis, start, some))
+            inside: Any = (slice(None), *self._inside(start, some))
+            block = done[inside].movedim(axis, 1)
+            if block.shape[1]:
+                self._sink(block)
         self._first += planes
-        for held in (self._sum, self._count):
-            kept = held.shape[axis] - planes
-            if kept > 0:
-                held.narrow(axis, 0, kept).copy_(held.narrow(axis, planes, kept).clone())
-            held.narrow(axis, max(kept, 0), min(planes, held.shape[axis])).zero_()
-        if block.shape[1]:
-            self._sink(block)
+        for tensor in (self._sum, self._count):
+            for place in range(held - planes):  # one by one: a copy of them all would double what is held
+                tensor.select(axis, place).copy_(tensor.select(axis, place + planes))
+            tensor.narrow(axis, max(held - planes, 0), min(planes, held)).zero_()
 
-
-def _everything(place: Sequence[slice], dimensions: int) -> tuple[slice, ...]:
-    """The index of a place in all of the dimensions before the spatial ones."""
-    return (*[slice(None)] * dimensions, *place)
+    def _inside(self, start: int, planes: int) -> list[slice]:
+        """Of these planes what belongs to the volume and not to what it was filled up with."""
+        wanted = list(self._wanted)
+        low, high = (edge - self._first - start for edge in (wanted[self._axis].start, wanted[self._axis].stop))
+        wanted[self._axis] = slice(min(max(low, 0), planes), min(max(high, 0), planes))
+        return wanted
 
 
 def _padded(image: Tensor, roi: Sequence[int], before: Sequence[int], like: SlidingWindowInferer) -> Tensor:

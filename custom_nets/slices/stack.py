@@ -10,7 +10,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from custom_nets.blocks.frugal import is_frugal
+from custom_nets.blocks.frugal import is_wanted
 
 #: Gives the prepared slices from a first one up to, but not, a last one: M x C x H x W.
 Slices = Callable[[int, int], Tensor]
@@ -112,7 +112,7 @@ def _one_by_one(network: Any, slices: Slices, count: int, num_slices: int) -> It
 def _saves(network: Any) -> bool:
     """Whether the network is to be frugal, and can."""
     weight = next(network.parameters(), None) if isinstance(network, nn.Module) and not network.training else None
-    return weight is not None and is_frugal(weight, weight)
+    return weight is not None and is_wanted(weight)
 
 
 def _batches(count: int, num_slices: int, batch_size: int) -> Iterator[Tensor]:

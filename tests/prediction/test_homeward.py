@@ -117,7 +117,7 @@ def test_windows_along_any_axis_add_up_to_monais(axis: int, size: tuple[int, ...
     image = torch.rand(1, 1, *size)
     network, windows = _network(3), SlidingWindowInferer([16, 16, 16], 3, 0.6, mode="gaussian")
     blocks: list[Any] = []
-    StreamedWindows(windows, blocks.append, axis)(image, network)
+    StreamedWindows(windows, lambda block: blocks.append(block.clone()), axis)(image, network)
     found = torch.cat(blocks, dim=1).movedim(1, axis + 1)
     wanted = windows(image, network)[0]
     if axis == 0:
