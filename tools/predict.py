@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import warnings
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read once, when torch is i
 from custom_nets.errors import InputError
 from custom_nets.option_checks import require_writable
 from custom_nets.prediction.engines import run_cases
+from custom_nets.prediction.opened import require_known_options
 from custom_nets.prediction.request import CaseResult, PredictionRequest
 from custom_nets.registry import bundle
 from custom_nets.scans import find_cases
@@ -71,6 +73,8 @@ def main(
     logging.getLogger("monai").setLevel(logging.ERROR)
     entry = bundle(str(name))
     modalities = {key: options.pop(key) for key in entry.modalities if key in options}
+    own = [key for key, one in signature(main).parameters.items() if one.kind == Parameter.KEYWORD_ONLY]
+    require_known_options(entry, options, also=[*own, *entry.modalities])
     files = {key: Path(str(value)) for key, value in modalities.items() if Path(str(value)).exists()}
     patterns = {key: names_in(value) for key, value in modalities.items() if key not in files}
     checkpoints, trained = _checkpoints(entry.folder, checkpoint, entry.name)

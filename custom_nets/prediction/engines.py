@@ -44,7 +44,7 @@ def run_cases(
         raise InputError(f"--engine is {engine!r}: choose one of {', '.join(ENGINES)}")
     _sweep(request.out_dir, cases)
     results: list[CaseResult] = []
-    predictor = Predictor(request)
+    predictor = Predictor(request, len(cases))
     try:
         with tqdm(total=len(cases), desc="cases", unit="case") as bar:
 

@@ -7,7 +7,6 @@ A way counts only if it gives the labels of float32 in nearly all voxels of both
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
@@ -23,7 +22,7 @@ from custom_nets.precision import MixedPrecisionInferer
 from custom_nets.prediction.agreement import AGREEMENT, equal_labels, equal_regions
 from custom_nets.prediction.fast_slices import FastSlices
 from custom_nets.prediction.opened import OpenedBundle
-from custom_nets.prediction.ways import FLOAT32, Forward, plain, ways
+from custom_nets.prediction.ways import FLOAT32, Forward, now, plain, ways
 from custom_nets.tumours.transforms import RegionsFromLogitsd
 
 _logger = logging.getLogger(__name__)
@@ -67,9 +66,9 @@ class FastForward(nn.Module):
         """Compute as the network does; float32."""
         if self._forward is not None:
             return self._forward(*inputs)
-        start = time.perf_counter()
+        start = now(self.device)
         output = plain(self.network)(*inputs)
-        self._windows.append((inputs, output, time.perf_counter() - start))
+        self._windows.append((inputs, output, now(self.device) - start))
         if len(self._windows) == _WINDOWS:
             self._choose()
         return output
@@ -103,9 +102,9 @@ class FastForward(nn.Module):
 
     def _tried(self, forward: Forward, inputs: Sequence[Tensor], wanted: Tensor, _: float) -> tuple[float, float]:
         """Share of equal labels and seconds of a window; the first one warms up."""
-        start = time.perf_counter()
+        start = now(self.device)
         found = forward(*inputs)
-        taken = time.perf_counter() - start
+        taken = now(self.device) - start
         return self.same(found, wanted), taken
 
 

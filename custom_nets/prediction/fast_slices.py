@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from custom_nets.precision import amp_pays
 from custom_nets.prediction.agreement import AGREEMENT, equal_labels
-from custom_nets.prediction.ways import BFLOAT16, FLOAT32, OPENVINO, OPENVINO_BFLOAT16
+from custom_nets.prediction.ways import BFLOAT16, FLOAT32, OPENVINO, OPENVINO_BFLOAT16, now
 
 _WINDOWS = 2
 _logger = logging.getLogger(__name__)
@@ -39,6 +38,7 @@ class FastSlices(nn.Module):
         self.agreement = 1.0
         self._halves: Halves | None = None
         self._seen: list[Tensor] = []
+        self.train(network.training)
 
     def __getattr__(self, name: str) -> Any:
         """What else a network is asked is answered by the network."""
@@ -86,10 +86,10 @@ class FastSlices(nn.Module):
 
     def _timed(self, halves: Halves, slices: Tensor) -> tuple[Tensor, float]:
         """Logits of all windows that these slices make, and the seconds they took."""
-        start = time.perf_counter()
+        start = now(self.device)
         maps, windows = halves[0](slices), len(slices) - self.network.num_slices + 1
         logits = halves[1]([[level[place : place + windows] for place in self.network.order] for level in maps])
-        return logits, time.perf_counter() - start
+        return logits, now(self.device) - start
 
     def _ways(self, slices: Tensor) -> dict[str, Callable[[], Halves]]:
         found: dict[str, Callable[[], Halves]] = {}

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,7 @@ def open_bundle(
         InputError: for an unknown bundle, option or device, or a checkpoint that is missing or of another network.
     """
     entry = bundle(name)
-    known = _known_options(entry)
-    for key in options:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            raise InputError(f"--{key}: is no option of {name}{f'; did you mean --{close[0]}?' if close else '.'}")
+    known = require_known_options(entry, options)
     where = _device(device)
     parsers = [_parser(entry, {**options, "checkpoint": str(path)}, where) for path in checkpoints]
     try:
@@ -105,6 +101,26 @@ def open_bundle(
         weights=tuple(map(weights_digest, networks)),
         options={key: value for key, value in in_force.items() if _is_plain(value)},
     )
+
+
+def require_known_options(entry: Bundle, options: Iterable[str], also: Iterable[str] = ()) -> set[str]:
+    """The options of a bundle's model and of how it is applied.
+
+    Args:
+        entry: the bundle.
+        options: names of what is given.
+        also: options of the command, which may be meant as well.
+
+    Raises:
+        InputError: one of ``options`` is none of the bundle's.
+    """
+    known = _known_options(entry)
+    for key in options:
+        if key not in known:
+            close = difflib.get_close_matches(key, [*known, *also], n=1)
+            meant = f"; did you mean --{close[0]}?" if close else "."
+            raise InputError(f"--{key}: is no option of {entry.name}{meant}")
+    return known
 
 
 def _known_options(entry: Bundle) -> set[str]:

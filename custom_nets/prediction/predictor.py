@@ -41,12 +41,13 @@ class Predictor:
 
     Args:
         request: what is computed, and where it goes.
+        cases: how many there will be, as far as is known.
 
     Raises:
         InputError: for an unknown bundle or option, a checkpoint that is missing or of another network.
     """
 
-    def __init__(self, request: PredictionRequest) -> None:
+    def __init__(self, request: PredictionRequest, cases: int = 1) -> None:
         keep_memory()
         self.request = request
         self.fingerprint = read_fingerprint(request.checkpoints[0])
@@ -58,7 +59,7 @@ class Predictor:
             self.model: OpenedBundle = open_bundle(request.name, request.checkpoints, options, request.device)
         if request.fast:
             self.model = made_fast(self.model)
-        self.route = Route(self.model, request.probabilities, request.uncertainty)
+        self.route = Route(self.model, request.probabilities, request.uncertainty, cases)
         self.settings = {
             "bundle": request.name,
             "version": self.model.bundle.version,

@@ -18,6 +18,7 @@ from torch import Tensor
 from custom_nets.blocks.frugal import frugal
 from custom_nets.errors import InputError
 from custom_nets.inferers import CentreCropInferer, FlipTTAInferer, ForegroundInferer
+from custom_nets.prediction.fast import FastForward
 from custom_nets.prediction.homeward import Homeward
 from custom_nets.prediction.memory import streaming_axis
 from custom_nets.prediction.native_grid import NativeGrid, native_grid, turned_grid
@@ -31,7 +32,7 @@ from custom_nets.prediction.receivers import (
     SpreadMap,
     oriented,
 )
-from custom_nets.prediction.windows import StreamedWindows
+from custom_nets.prediction.windows import StreamedWindows, window_count
 from custom_nets.transforms import LesionThresholdd
 from custom_nets.tumours.transforms import RegionsFromLogitsd
 
@@ -58,10 +59,14 @@ class Route:
         model: the bundle.
         probabilities: give them as well.
         uncertainty: give the spread of the members of test-time augmentation and ensemble.
+        cases: how many there will be, for what pays only in the long run.
     """
 
-    def __init__(self, model: OpenedBundle, probabilities: bool = False, uncertainty: bool = False) -> None:
+    def __init__(
+        self, model: OpenedBundle, probabilities: bool = False, uncertainty: bool = False, cases: int = 1
+    ) -> None:
         self.model = model
+        self.cases = cases
         self.probabilities = probabilities
         self.uncertainty = uncertainty
         self.chain = _chain(model.inferer)
@@ -107,6 +112,8 @@ class Route:
         windows = self._windows()
         axis = 0 if windows is None else streaming_axis(image.shape[1:], _sizes(windows), len(self.model.labels) + 2)
         home = Homeward(grid, [decision, *parts.receivers], axis, parts.spread)
+        if windows is not None:
+            _expect(self.model.network, self.cases * window_count(image.shape[1:], windows))
         with _replaced(self.chain, windows, home, axis):
             scores = self.model.inferer(image[None].to(self.model.device), self.model.network)
         if windows is None:
@@ -221,6 +228,13 @@ def _chain(inferer: Inferer) -> list[Any]:
     while getattr(chain[-1], "inferer", None) is not None:
         chain.append(chain[-1].inferer)
     return chain
+
+
+def _expect(network: Any, calls: int) -> None:
+    """Tell networks that choose how to compute how much there is to compute."""
+    for part in network.modules():
+        if isinstance(part, FastForward):
+            part.calls = calls
 
 
 def _sizes(windows: SlidingWindowInferer) -> list[int]:

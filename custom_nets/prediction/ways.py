@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +17,13 @@ from custom_nets.precision import amp_pays
 Forward = Callable[..., Tensor]
 FLOAT32, BFLOAT16, COMPILED = "float32", "bfloat16", "compiled bfloat16"
 OPENVINO, OPENVINO_BFLOAT16 = "OpenVINO float32", "OpenVINO bfloat16"
+
+
+def now(device: torch.device) -> float:
+    """Seconds by a clock, when all is done that a GPU was given: its calls return before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def plain(network: nn.Module) -> Forward:

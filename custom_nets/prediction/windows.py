@@ -27,6 +27,13 @@ _SENT_AT_ONCE = 1 << 27  # bytes
 Sink = Callable[[Tensor], None]
 
 
+def window_count(shape: Sequence[int], like: SlidingWindowInferer) -> int:
+    """How many windows a volume of this shape is seen through."""
+    roi = fall_back_tuple(like.roi_size, shape)
+    size = [max(pair) for pair in zip(shape, roi, strict=True)]
+    return len(dense_patch_slices(size, roi, _get_scan_interval(size, roi, 3, ensure_tuple_rep(like.overlap, 3))))
+
+
 class StreamedWindows(Inferer):
     """MONAI's sliding windows over one volume, plane after plane.
 

@@ -15,6 +15,7 @@ from custom_nets.errors import InputError
 from custom_nets.files import write_json
 from custom_nets.scans import find_cases, nifti_files
 from tests.datasets.trees import OBLIQUE, orthogonal
+from tests.scans.foreign_files import write_foreign
 
 AFFINE = orthogonal(OBLIQUE)
 ONE, LESIONS = "spineparsenet", "rsanet"
@@ -27,21 +28,6 @@ def voxels(seed: int = 0, *shape: int) -> np.ndarray:
 def write(path: Path, array: np.ndarray, affine: Any = AFFINE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(array, affine), path)
-    return path
-
-
-def write_foreign(path: Path, array: np.ndarray, affine: Any = AFFINE) -> Path:
-    """NRRD or MetaImage by SimpleITK."""
-    sitk = pytest.importorskip("SimpleITK")
-    matrix = np.diag([-1, -1, 1, 1]) @ np.asarray(affine)
-    image = sitk.GetImageFromArray(array.T)
-    spacing = np.linalg.norm(matrix[:3, :3], axis=0)[: array.ndim]
-    image.SetSpacing(spacing.tolist())
-    if array.ndim == 3:
-        image.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
-        image.SetOrigin(matrix[:3, 3].tolist())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(image, str(path))
     return path
 
 
