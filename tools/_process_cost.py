@@ -13,7 +13,7 @@ from pathlib import Path
 
 from custom_nets.errors import InputError
 
-_EVERY = 0.1  # seconds from one look at the memory to the next
+_EVERY = 0.4  # seconds from one look at the memory to the next
 
 
 @dataclass(frozen=True)
