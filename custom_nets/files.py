@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,13 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Temporary files that a killed :func:`written_whole` of ``path`` left beside it."""
+    suffix = "".join(path.suffixes)
+    pattern = re.compile(re.escape(f".{path.name.removesuffix(suffix)}.") + r"\w{8}" + re.escape(suffix))
+    return [one for one in path.parent.glob(".*") if pattern.fullmatch(one.name)]
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -119,7 +119,7 @@ def require_known_keys(config: Mapping[str, Any], workflow: Path, overlays: Sequ
 
 def first_cause(error: BaseException) -> BaseException:
     """What MONAI's exceptions are wrapped around."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, InputError):
         error = error.__cause__
     return error
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,6 +36,7 @@ def run(function: Callable[..., Any], arguments: Sequence[str] | None = None) ->
     def remember(*positional: Any, **named: Any) -> None:
         calls.append((positional, named))
 
+    remember = fire.decorators.SetParseFns(**_texts(function))(remember)
     command = list(sys.argv[1:] if arguments is None else arguments)
     if {"-h", "--help"} & set(command):
         command = ["--", "--help"]  # Fire answers a bare --help with the status of an error when an argument is missing
@@ -45,6 +47,12 @@ def run(function: Callable[..., Any], arguments: Sequence[str] | None = None) ->
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(BAD_INPUT) from None
+
+
+def _texts(function: Callable[..., Any]) -> dict[str, Callable[[str], str]]:
+    """The arguments that are texts, which Fire would else take for numbers: a folder 2024_01_02 for 20240102."""
+    kinds = {name: str(one.annotation) for name, one in inspect.signature(function).parameters.items()}
+    return {name: str for name, kind in kinds.items() if kind in ("str", "str | None")}
 
 
 def _name() -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import warnings
 from inspect import Parameter, signature
@@ -72,11 +73,15 @@ def main(
     warnings.filterwarnings("ignore", module="monai")  # of readers that are not installed
     logging.getLogger("monai").setLevel(logging.ERROR)
     entry = bundle(str(name))
-    modalities = {key: options.pop(key) for key in entry.modalities if key in options}
+    for option, value in (("fast", fast), ("strict", strict), ("tta", tta), ("probabilities", probabilities)):
+        _require_switch(option, value)
+    for option, value in (("uncertainty", uncertainty), ("dicom_seg", dicom_seg)):
+        _require_switch(option, value)
+    modalities = _of_modalities(options, (*entry.modalities, "label"))
     own = [key for key, one in signature(main).parameters.items() if one.kind == Parameter.KEYWORD_ONLY]
     require_known_options(entry, options, also=[*own, *entry.modalities])
     files = {key: Path(str(value)) for key, value in modalities.items() if Path(str(value)).exists()}
-    patterns = {key: names_in(value) for key, value in modalities.items() if key not in files}
+    patterns = {key: _patterns(key, value) for key, value in modalities.items() if key not in files}
     checkpoints, trained = _checkpoints(entry.folder, checkpoint, entry.name)
     require_writable(out_dir=str(out_dir))
     cases = find_cases(Path(str(source)), entry.name, patterns or None, files or None, section)
@@ -103,15 +108,37 @@ def main(
         raise SystemExit(_FAILED)
 
 
+def _require_switch(option: str, value: object) -> None:
+    if value not in (True, False, None):
+        raise InputError(f"--{option} is {value!r}: give True or False, or the option alone.")
+
+
+def _of_modalities(options: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Take the options that are called as a modality, or label, whether in upper or lower case."""
+    folded = {name.casefold(): name for name in names}
+    return {folded[key.casefold()]: options.pop(key) for key in list(options) if key.casefold() in folded}
+
+
+def _patterns(modality: str, value: Any) -> tuple[str, ...]:
+    try:
+        return names_in(value)
+    except InputError as error:
+        raise InputError(f"--{modality}: {error}") from None
+
+
 def _checkpoints(folder: Path, given: Any, name: str) -> tuple[tuple[Path, ...], dict[str, Any]]:
     """The files of the model, and the options that an ensemble was trained with."""
     paths = [Path(one) for one in names_in(given)] or [folder / "models" / "model.pt"]
     ensemble = paths[0] / "ensemble.json"
     if len(paths) == 1 and ensemble.is_file():
-        content = json.loads(ensemble.read_text(encoding="utf-8"))
-        if content["bundle"] != name:
-            raise InputError(f"{ensemble}: is an ensemble of {content['bundle']}, not of {name}: name that bundle.")
-        return tuple(paths[0] / one for one in content["checkpoints"]), dict(content.get("options", {}))
+        try:
+            content = json.loads(ensemble.read_text(encoding="utf-8"))
+            bundle_of, members = content["bundle"], [paths[0] / one for one in content["checkpoints"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{ensemble}: cannot be read ({error!r}): cross-validate again, or name files.") from None
+        if bundle_of != name:
+            raise InputError(f"{ensemble}: is an ensemble of {bundle_of}, not of {name}: name that bundle.")
+        return tuple(members), dict(content.get("options", {}))
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path}: no such checkpoint; train first, or name one with --checkpoint FILE.")
@@ -126,7 +153,7 @@ def _summary(results: list[CaseResult], out_dir: Path) -> None:
     for result in results:
         if result.status == "failed":
             print(f"  {result.name}: {result.message}")
-    print(f"python -m tools.report {out_dir}   makes a page of them")
+    print(f"python -m tools.report {shlex.quote(str(out_dir))}   makes a page of them")
 
 
 if __name__ == "__main__":

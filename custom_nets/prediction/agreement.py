@@ -10,11 +10,21 @@ AGREEMENT = 0.99
 
 
 def equal_labels(one: Tensor, other: Tensor) -> float:
-    """Share of voxels whose largest class, of one channel whose sign, is the same; N x K x spatial each."""
+    """Share of voxels whose largest class, of one channel whose sign, is the same; N x K x spatial each.
+
+    The least of two shares: of all voxels, and of those that are not background to one or the other. A lesion is too
+    small a part of a window to count in the first.
+    """
     labels = [logits > 0 if logits.shape[1] == 1 else logits.argmax(dim=1) for logits in (one, other)]
-    return float((labels[0] == labels[1]).float().mean())
+    return _least_share(labels[0] == labels[1], (labels[0] > 0) | (labels[1] > 0))
 
 
 def equal_regions(one: Tensor, other: Tensor) -> float:
-    """Share of voxels in which every channel has the same sign."""
-    return float(((one > 0) == (other > 0)).all(dim=1).float().mean())
+    """Share of voxels in which every channel has the same sign; as `equal_labels`, the first channel is background."""
+    signs = [logits > 0 for logits in (one, other)]
+    return _least_share((signs[0] == signs[1]).all(dim=1), (signs[0] | signs[1])[:, 1:].any(dim=1))
+
+
+def _least_share(equal: Tensor, found: Tensor) -> float:
+    everywhere = float(equal.float().mean())
+    return min(everywhere, float(equal[found].float().mean())) if found.any() else everywhere

@@ -57,7 +57,7 @@ def write_dicom_seg(
         InputError: highdicom is not installed, the folder holds no series or several, or the label map is on another
             grid or has a value without a name.
     """
-    _require_highdicom()
+    require_highdicom()
     slices = one_series(Path(series)).slices
     if not slices:
         raise InputError(f"{series}: its images do not say where they lie in the patient: give the scan's own series.")
@@ -77,7 +77,12 @@ def write_dicom_seg(
     return Path(destination)
 
 
-def _require_highdicom() -> None:
+def require_highdicom() -> None:
+    """Refuse, in one line, to go on without what writes DICOM segmentations.
+
+    Raises:
+        InputError: highdicom is not installed.
+    """
     try:
         import highdicom  # noqa: F401  an optional extra
     except ImportError as error:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 from tqdm import tqdm
 
 from custom_nets.errors import InputError
-from custom_nets.files import file_digest, write_json
+from custom_nets.files import file_digest, leftovers, write_json
 from custom_nets.prediction.fast import told
-from custom_nets.prediction.predictor import Predictor
+from custom_nets.prediction.predictor import SCRATCH, Predictor, output_names
+from custom_nets.prediction.records import record_path
 from custom_nets.prediction.request import CaseResult, PredictionRequest
-from custom_nets.prediction.structures import write_volumes
+from custom_nets.prediction.structures import CASES, VOLUMES, write_volumes
 from custom_nets.scans import ScanCase
 
 #: How cases are spread over machines.
@@ -42,9 +45,14 @@ def run_cases(
     """
     if engine not in ENGINES:
         raise InputError(f"--engine is {engine!r}: choose one of {', '.join(ENGINES)}")
-    _sweep(request.out_dir, cases)
+    _require_own(request.out_dir, request.name)
     results: list[CaseResult] = []
     predictor = Predictor(request, len(cases))
+    _sweep(request.out_dir, cases)
+    if predictor.fingerprint is None:
+        tqdm.write(
+            f"{request.checkpoints[0]}: has no fingerprint beside it: scans are not compared with its training's"
+        )
     try:
         with tqdm(total=len(cases), desc="cases", unit="case") as bar:
 
@@ -63,7 +71,10 @@ def run_cases(
     finally:
         _sweep(request.out_dir, cases)
         write_json(request.out_dir / PREDICTION, _record(predictor, results))
-        write_volumes(request.out_dir)
+        try:
+            write_volumes(request.out_dir)
+        except InputError as error:  # one damaged record of an earlier run does not hide what this one did
+            tqdm.write(f"{VOLUMES} is not written: {error}")
     order = {case.name: place for place, case in enumerate(cases)}
     return sorted(results, key=lambda result: order[result.name])
 
@@ -79,10 +90,26 @@ def _tell(result: CaseResult, bar: Any) -> None:
 def _sweep(out_dir: Path, cases: Sequence[ScanCase]) -> None:
     """Delete what a killed run left half-written of these cases, under hidden names."""
     for case in cases:
-        for folder, stem in ((out_dir, f"{case.name}_"), (out_dir / "cases", f"{case.name}.")):
-            for path in folder.glob(".*"):
-                if path.name.startswith(f".{stem}") and path.is_file():
-                    path.unlink(missing_ok=True)
+        for path in (*(out_dir / name for name in output_names(case.name).values()), record_path(out_dir, case.name)):
+            for one in leftovers(path):
+                one.unlink(missing_ok=True)
+    for folder in out_dir.glob(f"{SCRATCH}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_own(out_dir: Path, name: str) -> None:
+    """Refuse a folder that holds the predictions of another bundle, or a table that is not ours."""
+    path = out_dir / PREDICTION
+    if not path.is_file():
+        if (out_dir / VOLUMES).exists() and not (out_dir / CASES).is_dir():
+            raise InputError(f"{out_dir / VOLUMES}: is there, and no prediction wrote it: give another output folder.")
+        return
+    try:
+        other = json.loads(path.read_text(encoding="utf-8")).get("bundle")
+    except (OSError, ValueError, AttributeError):
+        return  # it is written anew
+    if other != name:
+        raise InputError(f"{path}: holds predictions of {other}, not of {name}: give another output folder.")
 
 
 def _record(predictor: Predictor, results: Sequence[CaseResult]) -> dict[str, Any]:

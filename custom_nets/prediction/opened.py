@@ -15,7 +15,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, CopyItemsd, SaveImaged
 from torch import nn
 
-from custom_nets.bundle_configs import OF_A_RUN
+from custom_nets.bundle_configs import ARGUMENT, OF_A_RUN, takes
 from custom_nets.case_names import CaseNamed, NamedPredictiond
 from custom_nets.checkpoints import weights_digest
 from custom_nets.datasets.tumour_labels import label_names
@@ -27,6 +27,10 @@ from custom_nets.registry import Bundle, bundle
 from custom_nets.running_config import first_cause
 
 #: What only a run of the whole list of cases needs: pictures, names and files are made here otherwise.
+_OF_FILES = {
+    *("output_ext", "output_dtype", "output_postfix", "output_names", "separate_folder", "num_workers"),
+    *("pictures", "picture_channel", "pictured_labels", "tracking", "reorder_channels"),
+}
 _OF_A_LIST = (CopyItemsd, CaseNamed, NamedPredictiond, SaveImaged)
 
 
@@ -115,8 +119,10 @@ def require_known_options(entry: Bundle, options: Iterable[str], also: Iterable[
         InputError: one of ``options`` is none of the bundle's.
     """
     known = _known_options(entry)
+    definition = ConfigParser.load_config_file(entry.folder / "configs" / "inference.json")["network_def"]
     for key in options:
-        if key not in known:
+        argument = key.removeprefix(ARGUMENT)
+        if key not in known and not (argument != key and takes(definition, argument)):
             close = difflib.get_close_matches(key, [*known, *also], n=1)
             meant = f"; did you mean --{close[0]}?" if close else "."
             raise InputError(f"--{key}: is no option of {entry.name}{meant}")
@@ -126,9 +132,8 @@ def require_known_options(entry: Bundle, options: Iterable[str], also: Iterable[
 def _known_options(entry: Bundle) -> set[str]:
     """Options of the model and of how it is applied."""
     config = ConfigParser.load_config_file(entry.folder / "configs" / "inference.json")
-    return (set(options_in(config)) & set(MEANINGS)) - OF_A_RUN - {"refinement_checkpoint"} | (
-        {"refinement_checkpoint"} & set(config)
-    )
+    left_out = (OF_A_RUN | _OF_FILES) - {"refinement_checkpoint"}
+    return set(options_in(config)) & set(MEANINGS) - left_out
 
 
 def _parser(entry: Bundle, options: Mapping[str, Any], device: torch.device) -> ConfigParser:

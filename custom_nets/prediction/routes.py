@@ -157,9 +157,17 @@ class _Parts:
     def finish(self, grid: NativeGrid, axis: int) -> None:
         """Put what was received on the scan's grid."""
         if self._maps is not None:
-            self._extras.probabilities = grid.as_read(oriented(self._maps.maps, axis)).numpy()
+            self._extras.probabilities = self._turned(self._maps.maps, grid, axis)
         if self.spread is not None:
             self._extras.uncertainty = grid.as_read(oriented(self.spread.map, axis))[0].numpy()
+
+    def _turned(self, maps: np.ndarray, grid: NativeGrid, axis: int) -> np.ndarray:
+        """Classes x X x Y x Z, one class after the other into a file: all at once would be held in memory."""
+        first = grid.as_read(oriented(maps[:1], axis))
+        found = np.memmap(self._extras.folder / "turned", np.uint8, "w+", shape=(len(maps), *first.shape[1:]))
+        for number in range(len(maps)):
+            found[number] = grid.as_read(oriented(maps[number : number + 1], axis))[0].numpy()
+        return found
 
 
 class _Tap:

@@ -106,8 +106,8 @@ def _image(record: Record, modality: str | None, grid: nib.Nifti1Image, notes: l
         notes.append(f"No pictures of the scan: it has no {wanted or 'image'}.")
         return None
     file = record.images[wanted]["file"]
-    sharing = [name for name, other in record.images.items() if other["file"] == file]
-    channels = {wanted: sharing.index(wanted)} if len(sharing) > 1 else {}
+    channel = record.images[wanted].get("channel")
+    channels = {} if channel is None else {wanted: int(channel)}
     try:
         with tempfile.TemporaryDirectory() as scratch:
             files = nifti_files(ScanCase(record.case, {wanted: Path(file)}, channels=channels), Path(scratch))

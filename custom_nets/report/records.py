@@ -103,12 +103,19 @@ def read_prediction(out_dir: Path) -> Prediction:
             labels={int(value): str(name) for value, name in content["labels"].items() if int(value)},
             checkpoints=list(content["checkpoints"]),
             settings=dict(content["settings"]),
-            method=str(content.get("method", "exact")),
+            method=_method(content.get("computed", {})),
             environment=dict(content["environment"]),
             failed=[Failure(str(one["case"]), str(one["message"])) for one in content["failed"]],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: cannot be read as the record of a prediction ({error!r}); predict again.") from error
+
+
+def _method(computed: Mapping[str, Any]) -> str:
+    """How it was computed, in words."""
+    told = ", ".join(computed.get("ways", ["exact"]))
+    share = float(computed.get("agreement", 1.0))
+    return told if share == 1.0 else f"{told} ({100 * share:.2f} % of the labels tried are those of float32)"
 
 
 def read_records(out_dir: Path) -> tuple[list[Record], list[Failure]]:

@@ -200,7 +200,7 @@ def test_what_else_a_network_is_asked_it_answers(clock: Clock) -> None:
 def test_shares_of_equal_labels() -> None:
     one, other = torch.tensor([[[1.0, 5, 2, 0]], [[0.0, 9, 3, 1]]]).transpose(0, 1), torch.zeros(1, 2, 4)
     other[:, 1] = torch.tensor([-1.0, 1, -1, 1])
-    assert equal_labels(one, other) == 0.75, "classes 0111 and 0101"
+    assert equal_labels(one, other) == pytest.approx(2 / 3), "classes 0111 and 0101: 2 of 3 that are not background"
     assert equal_labels(one[:, :1], other[:, 1:]) == 0.25, "one channel by its sign: 1110 and 0101"
     assert equal_regions(one, one) == 1.0
     assert equal_regions(one, other) == 0.25

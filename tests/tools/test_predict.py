@@ -275,3 +275,40 @@ def test_what_is_done_when_it_is_stopped_is_kept(
     assert status(small.words(small.scans, tmp_path)) == 0
     assert "1 done, 1 kept" in capsys.readouterr().out
     assert [row[0] for row in volumes(tmp_path)] == ["case", *CASES]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--uncertainty", "add --tta, or give several checkpoints"),
+        ("--strict", "has no fingerprint beside it"),
+        ("--fast=false", "--fast is 'false': give True or False"),
+        ("--pictures=3", "--pictures: is no option"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(
+    small: SmallScans, capsys: pytest.CaptureFixture[str], tmp_path: Path, typed: str, said: str
+) -> None:
+    assert said in refusal(capsys, small.words(small.scans, tmp_path / "out", typed))
+
+
+def test_a_folder_of_another_bundle_is_left_alone(
+    small: SmallScans, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_json(tmp_path / "prediction.json", {"bundle": "rsanet"})
+    assert "holds predictions of rsanet" in refusal(capsys, small.words(small.scans, tmp_path))
+
+
+def test_a_modality_in_lower_case_and_references_by_pattern(small: SmallScans, tmp_path: Path) -> None:
+    scans = shutil.copytree(small.scans, tmp_path / "scans")
+    shutil.copy(scans / "c00_T1.nii.gz", scans / "c00_manual.nii.gz")
+    words = small.words(scans, tmp_path / "2024_01_02", "--t1=*_T1", "--label=*_manual")
+    assert status(words) in (0, 1)
+    assert (tmp_path / "2024_01_02" / "volumes.csv").is_file()
+
+
+def test_a_smaller_batch_keeps_what_is_done(small: SmallScans, predicted: Path, tmp_path: Path) -> None:
+    out_dir = shutil.copytree(predicted, tmp_path / "out")
+    times = {name: (out_dir / "cases" / f"{name}.json").stat().st_mtime_ns for name in CASES}
+    assert status(small.words(small.scans, out_dir, "--sw_batch_size=2")) == 0
+    assert times == {name: (out_dir / "cases" / f"{name}.json").stat().st_mtime_ns for name in CASES}
