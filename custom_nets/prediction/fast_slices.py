@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from custom_nets.precision import amp_pays
-from custom_nets.prediction.agreement import AGREEMENT, equal_labels
+from custom_nets.prediction.agreement import AGREEMENT, equal_maps
 from custom_nets.prediction.ways import BFLOAT16, FLOAT32, OPENVINO, OPENVINO_BFLOAT16, now
 
 _WINDOWS = 2
@@ -51,8 +51,9 @@ class FastSlices(nn.Module):
         """As the network's; once there are enough slices for a few windows, the way is chosen and then kept."""
         if self._halves is None:
             self._seen.append(slices)
-            if sum(map(len, self._seen)) >= _WINDOWS * self.network.num_slices:
-                self._halves = self._chosen(torch.cat(self._seen))
+            least = self.network.num_slices + _WINDOWS - 1
+            if sum(map(len, self._seen)) >= least:
+                self._halves = self._chosen(torch.cat(self._seen)[:least])
                 self._seen = []
         halves = self._halves or _under_autocast(self.network, self.device, False)
         return halves[0](slices)
@@ -78,18 +79,21 @@ class FastSlices(nn.Module):
             except Exception as error:  # a back end that cannot take this network is no reason to stop
                 _logger.info("%s: does not run here (%s)", name, (str(error).splitlines() or [repr(error)])[0])
                 continue
-            share = equal_labels(found, wanted)
+            share = equal_maps(found, wanted)
             _logger.info("%s: %.2f s, %.4f of the labels as in float32", name, seconds, share)
             if share >= AGREEMENT and seconds < fastest:
                 best, fastest, self.agreement, self.way = halves, seconds, share, name
         return best
 
     def _timed(self, halves: Halves, slices: Tensor) -> tuple[Tensor, float]:
-        """Logits of all windows that these slices make, and the seconds they took."""
+        """Labels of all windows that these slices make, one after the other, and the seconds they took."""
         start = now(self.device)
-        maps, windows = halves[0](slices), len(slices) - self.network.num_slices + 1
-        logits = halves[1]([[level[place : place + windows] for place in self.network.order] for level in maps])
-        return logits, now(self.device) - start
+        maps = [halves[0](one) for one in slices.split(1)]
+        labels = []
+        for first in range(len(slices) - self.network.num_slices + 1):
+            levels = zip(*(maps[first + place] for place in self.network.order), strict=True)
+            labels.append(halves[1]([list(level) for level in levels]).argmax(dim=1))
+        return torch.cat(labels), now(self.device) - start
 
     def _ways(self, slices: Tensor) -> dict[str, Callable[[], Halves]]:
         found: dict[str, Callable[[], Halves]] = {}
@@ -136,19 +140,22 @@ class _Decoder(nn.Module):
 
 
 def _openvino(network: Any, slices: Tensor, precision: str) -> Halves:
-    """Both halves compiled by OpenVINO for slices of this size, any number of them."""
+    """Both halves compiled by OpenVINO for one slice, or window, of this size."""
     with torch.inference_mode(False), torch.no_grad():
-        example = slices.clone().float()
+        example = slices[:1].clone().float()
         levels = network.encode(example)
-        maps = [level[:2].clone().contiguous() for level in levels for _ in range(network.num_slices)]
+        maps = [level[:1].clone().contiguous() for level in levels for _ in range(network.num_slices)]
         encoder = _compiled(_Encoder(network), [example], precision)
         decoder = _compiled(_Decoder(network, network.num_slices), maps, precision)
 
     def encode(batch: Tensor) -> list[Tensor]:
-        return encoder([batch.float()])
+        found = [encoder([one.float()]) for one in batch.split(1)]
+        return [torch.cat(level) for level in zip(*found, strict=True)]
 
     def decode(maps: list[list[Tensor]]) -> Tensor:
-        return decoder([one.float() for level in maps for one in level])[0]
+        flat = [one.float() for level in maps for one in level]
+        windows = zip(*(one.split(1) for one in flat), strict=True)
+        return torch.cat([decoder(list(window))[0] for window in windows])
 
     return encode, decode
 
@@ -157,7 +164,7 @@ def _compiled(module: nn.Module, example: Sequence[Tensor], precision: str) -> C
     import openvino  # an extra
 
     traced = torch.jit.trace(module, tuple(example), check_trace=False)
-    sizes = [openvino.PartialShape([-1, *one.shape[1:]]) for one in example]
+    sizes = [tuple(one.shape) for one in example]
     model = openvino.convert_model(traced, example_input=tuple(example), input=sizes)
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = openvino.Core().compile_model(model, "CPU", settings)

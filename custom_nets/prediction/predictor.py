@@ -19,6 +19,9 @@ from custom_nets.errors import InputError
 from custom_nets.files import file_digest
 from custom_nets.fingerprints import Finding, read_fingerprint, unusual
 from custom_nets.fingerprints.trained_options import with_files
+from custom_nets.inferers import members_of
+from custom_nets.nets.s2anet import S2aNet
+from custom_nets.nets.s2ca_net import S2CANet
 from custom_nets.prediction.allocator import give_back, keep_memory
 from custom_nets.prediction.dicom_seg import require_highdicom, write_dicom_seg
 from custom_nets.prediction.fast import made_fast, told
@@ -43,6 +46,8 @@ from custom_nets.scans import ScanCase, nifti_files
 
 #: Folders for what a case needs on the way begin so, in the output folder.
 SCRATCH = ".work_"
+#: Networks that hold few large maps by themselves: memory that is kept would cost more than it saves.
+_FRUGAL = (S2CANet, S2aNet)
 #: Options that change how much is computed at a time, and no label.
 _NO_LABEL_CHANGES = {"sw_batch_size"}
 _NOTHING_FOUND = "Nothing was found, so there is no DICOM segmentation."
@@ -61,7 +66,6 @@ class Predictor:
     """
 
     def __init__(self, request: PredictionRequest, cases: int = 1) -> None:
-        keep_memory()
         self.request = request
         refinement = request.options.get("refinement_checkpoint")
         self.fingerprint = read_fingerprint(request.checkpoints[0], refinement)
@@ -88,6 +92,8 @@ class Predictor:
         self.order = self._order()
         if request.fast:
             self.model = made_fast(self.model)
+        if request.fast or not all(isinstance(one, _FRUGAL) for one in members_of(self.model.network)):
+            keep_memory()
         self.route = Route(self.model, request.probabilities, request.uncertainty, cases)
         self.settings = {
             "bundle": request.name,
