@@ -21,7 +21,9 @@ pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers below /proc")
 
 CASES = 20
-TWO = ("--engine", "ray", "--workers", "2")
+#: Slow enough that a signal meets cases that are not done.
+SLOW = ("--tta", "--overlap=0.7")
+TWO = ("--engine", "ray", "--workers", "2", *SLOW)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_interrupted_and_killed_it_ends_as_on_one_machine(small: SmallScans, tmp
     assert "(raylet)" not in told
     assert {name: (ray / "cases" / f"{name}.json").stat().st_mtime_ns for name in before} == times
 
-    process = small.start(local)
+    process = small.start(local, *SLOW)
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert len(voxels_and_affines(ray)) == CASES

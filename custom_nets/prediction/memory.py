@@ -12,6 +12,8 @@ from pathlib import Path
 
 #: Of the free memory what the sums over windows may take; the network and the volume need the rest.
 _SHARE = 0.3
+#: And that where there is much of it: 55 classes at 512 x 512 x 300 are to fit into 6 GB on any machine.
+_MOST = 2 << 30
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _USED = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
 
@@ -60,11 +62,11 @@ def streaming_axis(shape: Sequence[int], window: Sequence[int], channels: int, f
         free: bytes; None asks the machine.
 
     Returns:
-        0, along which the sums are MONAI's to the bit, where the planes held fit into a third of the free memory; else
-        the axis along which they are smallest.
+        0, along which the sums are MONAI's to the bit, where the planes held fit into 2 GiB and a third of the free
+        memory; else the axis along which they are smallest.
     """
     sizes = [buffer_bytes(shape, window, axis, channels) for axis in range(3)]
-    if sizes[0] <= _SHARE * (free_bytes() if free is None else free):
+    if sizes[0] <= min(_SHARE * (free_bytes() if free is None else free), _MOST):
         return 0
     return sizes.index(min(sizes))
 

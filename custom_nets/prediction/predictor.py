@@ -166,6 +166,7 @@ class Predictor:
             files = [files[place] for place in self.order]
             findings = self._guard(case, files)
             image = self._prepared(files)
+            give_back()  # resampling in float64 took several times what is left of it
             extras = Extras(Path(folder))
             label = self.route(image, extras)
             affine = label.affine.double().numpy()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from monai.inferers import sliding_window_inference
-from torch import Tensor, nn
+from torch import Tensor
 
 from custom_nets.blocks.frugal import is_wanted
 
@@ -110,8 +110,10 @@ def _one_by_one(network: Any, slices: Slices, count: int, num_slices: int) -> It
 
 
 def _saves(network: Any) -> bool:
-    """Whether the network is to be frugal, and can."""
-    weight = next(network.parameters(), None) if isinstance(network, nn.Module) and not network.training else None
+    """Whether the network, or what hands its inputs on to one, is to be frugal, and can."""
+    if getattr(network, "training", True):
+        return False
+    weight = next(iter(network.parameters()), None)
     return weight is not None and is_wanted(weight)
 
 
