@@ -27,9 +27,7 @@ def copy_package(folder: Path) -> None:
 
     The whole, not a part: MONAI Label keeps the first ``custom_nets`` that it imports for all bundles that it serves.
     """
-    # the page of a prediction, with its viewer of 2 MB, is a tool's: no bundle runs it
-    left_out = shutil.ignore_patterns("__pycache__", "*.pyc", "report")
-    shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=left_out)
+    shutil.copytree(_PACKAGE, folder / _PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
 
 
 def write_archive(folder: Path, path: Path) -> Path:
