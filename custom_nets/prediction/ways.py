@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from custom_nets.nets.s2ca_net import S2CANet
 from custom_nets.precision import amp_pays
 
+#: Networks with operations that OpenVINO does not have; finding that out takes minutes and gigabytes.
+_NOT_FOR_OPENVINO = (S2CANet,)
 #: Takes the network's inputs to its output.
 Forward = Callable[..., Tensor]
 FLOAT32, BFLOAT16, COMPILED = "float32", "bfloat16", "compiled bfloat16"
@@ -60,7 +63,7 @@ def ways(network: nn.Module, device: torch.device, example: Sequence[Tensor], co
         found[BFLOAT16] = lambda: mixed(network)
         if compile_pays:
             found[COMPILED] = lambda: mixed(torch.compile(network, dynamic=False))
-    if device.type == "cpu" and find_spec("openvino") is not None:
+    if device.type == "cpu" and find_spec("openvino") is not None and not isinstance(network, _NOT_FOR_OPENVINO):
         found[OPENVINO] = lambda: _openvino(network, example, "f32")
         if amp_pays(device):
             found[OPENVINO_BFLOAT16] = lambda: _openvino(network, example, "bf16")
