@@ -118,8 +118,7 @@ def test_sources_give_the_planes_of_the_map_that_they_spare(step: int) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"num_slices": 5, "slice_order": "centre_first"}, {"skip": "centre"}], ids=str)
 def test_s2anet_holds_the_maps_of_one_window(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    network = small_s2anet(**options).double()  # of small maps PyTorch's convolutions depend on the batch
-    scan = image((7, 1, 32, 48)).double()
+    network, scan = small_s2anet(**options), image((7, 1, 256, 256))
     held: list[int] = []
     one_by_one = stack._one_by_one
 
@@ -138,7 +137,21 @@ def test_s2anet_holds_the_maps_of_one_window(options: dict[str, Any], monkeypatc
     with frugal():
         found = label()
     assert held == [1] * len(scan)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(found, expected)
+
+
+def test_small_slices_stay_in_their_batches() -> None:
+    """Of small maps PyTorch's convolutions depend on the batch, in the last bits."""
+    network, scan = small_s2anet(), image((7, 1, 32, 48))
+
+    def label() -> list[Tensor]:
+        return list(stack_logits(network, lambda a, b: scan[a:b], len(scan), network.num_slices, 4))
+
+    expected = label()
+    with frugal():
+        found = label()
+    assert [len(logits) for logits in found] == [4, 3]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_the_switch_is_off_wherever_it_must_be() -> None:

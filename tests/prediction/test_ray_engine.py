@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
+from custom_nets.prediction import memory
 from custom_nets.prediction.ray_cluster import ray_cluster, shares
 from custom_nets.prediction.ray_engine import run_on_ray
 from custom_nets.prediction.records import record_path
@@ -74,15 +76,19 @@ def _later(method: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Here:
-    ray = Here()
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
+    """Workers in this process, which get it back as it was: they set its threads, its folder, its share of memory."""
+    ray, threads = Here(), torch.get_num_threads()
+    monkeypatch.chdir(Path.cwd())
+    monkeypatch.setattr(memory, "_sharers", 1)
 
     @contextmanager
     def cluster(workers: int, address: str | None) -> Iterator[Here]:
         yield ray
 
     monkeypatch.setattr("custom_nets.prediction.ray_engine.ray_cluster", cluster)
-    return ray
+    yield ray
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
