@@ -30,6 +30,12 @@ def read_configs(folder: Path) -> Configs:
     return {path.stem: ConfigParser.load_config_file(path) for path in paths if path.stem != "metadata"}
 
 
+def fast_options(folder: Path) -> dict[str, Any]:
+    """Options of inference.json with which a bundle sees a scan in fewer windows: its overlay fast.json, if any."""
+    path = folder / "configs" / "fast.json"
+    return ConfigParser.load_config_file(path) if path.is_file() else {}
+
+
 def takes(definition: Mapping[str, Any], argument: str) -> bool:
     """Whether the component that a configuration defines has such an argument."""
     return argument in inspect.signature(locate(str(definition["_target_"]))).parameters  # type: ignore[arg-type]

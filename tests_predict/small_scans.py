@@ -20,6 +20,8 @@ from custom_nets.checkpoints import save_weights
 from custom_nets.registry import available
 from tests.bundle_runs import TINY, blobs, scan, write
 from tests.forked_commands import ROOT
+from tools._command import run
+from tools.predict import main
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,16 @@ class SmallScans:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
+
+
+def status(words: list[str]) -> int:
+    """Run the command with these words in this process; return its exit status."""
+    try:
+        run(main, words)
+    except SystemExit as stop:
+        assert isinstance(stop.code, int)
+        return stop.code
+    return 0
 
 
 def records(out_dir: Path) -> set[str]:

@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 
 from tests.bundle_runs import write
-from tests_predict.small_scans import SmallScans, records, voxels_and_affines
-from tools._command import run
-from tools.predict import main
+from tests_predict.small_scans import SmallScans, records, status, voxels_and_affines
 
 Spoil = Callable[[Path], object]
 
@@ -69,16 +67,6 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
 }
 
 
-def status_of(small: SmallScans, source: Path, out_dir: Path, *more: str) -> int:
-    """The exit status of the command."""
-    try:
-        run(main, small.words(source, out_dir, *more))
-    except SystemExit as stop:
-        assert isinstance(stop.code, int)
-        return stop.code
-    return 0
-
-
 @pytest.fixture(scope="module")
 def spoilt(small: SmallScans, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The two sound cases and one of each broken kind."""
@@ -96,12 +84,12 @@ def spoilt(small: SmallScans, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(small: SmallScans, spoilt: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
     """The exit status, and the folder that was written."""
     out_dir = tmp_path_factory.mktemp("out")
-    return status_of(small, spoilt, out_dir), out_dir
+    return status(small.words(spoilt, out_dir)), out_dir
 
 
 def test_the_sound_cases_are_done_and_the_status_says_that_others_are_not(told: tuple[int, Path]) -> None:
-    status, out_dir = told
-    assert status == 1
+    exit_status, out_dir = told
+    assert exit_status == 1
     assert records(out_dir) == {"c00", "c01"}
     assert set(voxels_and_affines(out_dir)) == {"c00_seg.nii.gz", "c01_seg.nii.gz"}
 
@@ -131,7 +119,7 @@ def test_an_affine_of_all_scans_is_sound(small: SmallScans, told: tuple[int, Pat
         origin[0, 3] = image.shape[0] - 1 if how == "flipped" else 0
         affine = image.affine @ origin @ axes
         write(tmp_path / "scans" / f"c00_{modality}.nii.gz", change(np.asarray(image.dataobj)), affine)
-    assert status_of(small, tmp_path / "scans", tmp_path / "out") == 0
+    assert status(small.words(tmp_path / "scans", tmp_path / "out")) == 0
     here, there = (nibabel.load(folder / "c00_seg.nii.gz") for folder in (tmp_path / "out", told[1]))
     assert np.array_equal(here.affine, affine)
     assert np.array_equal(np.asarray(here.dataobj), change(np.asarray(there.dataobj)))
@@ -144,7 +132,7 @@ def test_names_of_all_scripts_and_spaces(small: SmallScans, told: tuple[int, Pat
         shutil.copy(small.scans / f"c00_{modality}.nii.gz", folder / f"Žofie Müller {modality}.nii.gz")
     shutil.copy(small.model, model := tmp_path / "mein Modell é.pt")
     out_dir = tmp_path / "Ergebnis é 2"
-    assert status_of(small, folder, out_dir, "--checkpoint", str(model)) == 0
+    assert status(small.words(folder, out_dir, "--checkpoint", str(model))) == 0
     (name,) = records(out_dir)
     assert name == "Žofie_Müller"
     assert list(voxels_and_affines(out_dir).values()) == [voxels_and_affines(told[1])["c00_seg.nii.gz"]]
@@ -152,7 +140,7 @@ def test_names_of_all_scripts_and_spaces(small: SmallScans, told: tuple[int, Pat
 
 def test_an_empty_folder_is_refused(small: SmallScans, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    assert status_of(small, tmp_path / "empty", tmp_path / "out") == 2
+    assert status(small.words(tmp_path / "empty", tmp_path / "out")) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert str(tmp_path / "empty") in error
@@ -165,7 +153,7 @@ def test_an_output_that_cannot_be_written_is_refused(
 ) -> None:
     """Even an administrator, who may write anywhere, cannot write into /proc and below a file."""
     (tmp_path / "file").touch()
-    assert status_of(small, small.scans, tmp_path / where) == 2
+    assert status(small.words(small.scans, tmp_path / where)) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert "cannot be written to" in error
@@ -179,6 +167,6 @@ def test_an_output_that_turns_read_only_fails_its_cases(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("custom_nets.prediction.predictor.write_label", no_room)
-    assert status_of(small, small.scans, tmp_path / "out") == 1
+    assert status(small.words(small.scans, tmp_path / "out")) == 1
     assert capsys.readouterr().out.count("No space left on device") >= 2
     assert records(tmp_path / "out") == set()

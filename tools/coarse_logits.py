@@ -12,10 +12,11 @@ from monai.bundle import ConfigParser
 from custom_nets.datasets.datalist import load_section
 from custom_nets.errors import InputError
 from custom_nets.files import file_digest
-from custom_nets.options import options_in
 from custom_nets.registry import bundle
+from custom_nets.running_config import first_cause
 from custom_nets.spine.logits_sources import cases_by_name, load_coarse
 from custom_nets.spine.storing import CoarseStage, store_logits
+from tools._bundle_options import overlays, require_known
 from tools._command import run
 
 NAME = "spineparsenet"
@@ -49,10 +50,8 @@ def main(
         overlay: a configuration of the bundle that the training had, such as demo.
         options: any option of the bundle's train.json that the training had, such as label_graph or patch_size.
     """
-    configs = ["train", *([] if overlay is None else [str(overlay)])]
-    for key in options:
-        if key in _OF_TRAINING or key not in _options("train"):
-            raise InputError(f"option --{key} is unknown here: see --help, and `python -m tools.info {NAME}`")
+    configs = ["train", *overlays(NAME, overlay)]
+    require_known(NAME, options, ["train"], _OF_TRAINING)
     written, kept = predict(dataset_dir, str(datalist), str(section), str(checkpoint), str(out), configs, options)
     print(f"{out}: the coarse logits of {written} cases were written, those of {kept} were there")
 
@@ -94,7 +93,7 @@ def coarse_stage(
         options: keys of them and their values; those of the training alone do not matter.
 
     Raises:
-        InputError: for a configuration that does not exist, or a value that is refused.
+        InputError: for a value that is refused.
     """
     given = {key: value for key, value in options.items() if key not in _OF_TRAINING}
     training = _parser(configs, {**given, "dataset_dir": str(dataset_dir), "datalist": str(datalist)})
@@ -117,15 +116,8 @@ def _folder() -> Path:
     return folder
 
 
-def _options(config: str) -> set[str]:
-    return set(options_in(ConfigParser.load_config_file(str(_folder() / "configs" / f"{config}.json"))))
-
-
 def _parser(configs: Sequence[str], options: Mapping[str, Any]) -> ConfigParser:
     files = [_folder() / "configs" / f"{config}.json" for config in configs]
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"overlay is {file.stem!r}: {file.parent} has no {file.name}")
     parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
     for key, value in {**options, "bundle_root": str(_folder())}.items():
         parser[key] = list(value) if isinstance(value, tuple) else value
@@ -137,10 +129,8 @@ def _parsed(parser: ConfigParser, key: str) -> Any:
     try:
         return parser.get_parsed_content(key)
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        if cause is None:
+        cause = first_cause(error)
+        if not isinstance(cause, InputError):
             raise
         raise InputError(str(cause)) from error
 

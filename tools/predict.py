@@ -13,7 +13,11 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+from tools._lean_start import leave_out
+
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read once, when torch is imported; see prediction.allocator
+if __name__ == "__main__":
+    leave_out()
 
 from custom_nets.errors import InputError
 from custom_nets.option_checks import require_writable
@@ -73,9 +77,8 @@ def main(
     warnings.filterwarnings("ignore", module="monai")  # of readers that are not installed
     logging.getLogger("monai").setLevel(logging.ERROR)
     entry = bundle(str(name))
-    for option, value in (("fast", fast), ("strict", strict), ("tta", tta), ("probabilities", probabilities)):
-        _require_switch(option, value)
-    for option, value in (("uncertainty", uncertainty), ("dicom_seg", dicom_seg)):
+    switches = {"tta": tta, "fast": fast, "strict": strict, "probabilities": probabilities}
+    for option, value in {**switches, "uncertainty": uncertainty, "dicom_seg": dicom_seg}.items():
         _require_switch(option, value)
     modalities = _of_modalities(options, (*entry.modalities, "label"))
     own = [key for key, one in signature(main).parameters.items() if one.kind == Parameter.KEYWORD_ONLY]
@@ -84,7 +87,7 @@ def main(
     patterns = {key: _patterns(key, value) for key, value in modalities.items() if key not in files}
     checkpoints, trained = _checkpoints(entry.folder, checkpoint, entry.name)
     require_writable(out_dir=str(out_dir))
-    cases = find_cases(Path(str(source)), entry.name, patterns or None, files or None, section)
+    cases = find_cases(Path(str(source)), entry.name, patterns or None, files or None, section, tell=print)
     request = PredictionRequest(
         name=entry.name,
         checkpoints=checkpoints,

@@ -9,6 +9,7 @@ from custom_nets.fingerprints.content import (
     read_fingerprint,
     write_fingerprint,
 )
+from custom_nets.fingerprints.ensembles import common_fingerprint
 from custom_nets.fingerprints.findings import Finding
 from custom_nets.fingerprints.guard import unusual
 
@@ -16,6 +17,7 @@ __all__ = [
     "Finding",
     "Fingerprint",
     "Modality",
+    "common_fingerprint",
     "copy_fingerprint",
     "fingerprint_path",
     "read_fingerprint",

@@ -104,14 +104,14 @@ def _read(path: Path) -> Fingerprint | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         form = content.pop("format")
-        return _fingerprint(content) if form == FORMAT else _refused(path, form)
-    except (OSError, UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        if form == FORMAT:
+            return _fingerprint(content)
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: is no training fingerprint ({type(error).__name__}: {error}); write it again with "
             "`python -m tools.fingerprint NAME DATASET_DIR CHECKPOINT`, or delete it."
         ) from None
+    raise InputError(f"{path}: is of format {form!r}, this version reads {FORMAT}: use a newer one, or delete it.")
 
 
 def copy_fingerprint(source: str | Path, checkpoint: str | Path, refinement: str | Path | None = None) -> None:
@@ -128,10 +128,6 @@ def copy_fingerprint(source: str | Path, checkpoint: str | Path, refinement: str
     fingerprint = read_fingerprint(source, refinement)
     if fingerprint is not None:
         write_fingerprint(fingerprint, checkpoint)
-
-
-def _refused(path: Path, form: Any) -> Fingerprint:
-    raise InputError(f"{path}: is of format {form!r}, this version reads {FORMAT}: use a newer one, or delete it.")
 
 
 def _fingerprint(content: Mapping[str, Any]) -> Fingerprint:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,11 +22,10 @@ _LEAST_VIEW, _MOST_VIEW = 0.55, 1.9
 _VOXELS_TOLERANCE = 8
 
 
-def geometry_findings(subject: Subject, scan: Scan) -> list[Finding]:
+def geometry_finding(subject: Subject, scan: Scan) -> Finding | None:
     """What is unusual about where the voxels of a scan lie; of several signs of one cause the first alone."""
-    rules: tuple[Callable[[Subject, Scan], Finding | None], ...] = (_unit, _unstated, _turned, _spacing, _extent)
-    found = [finding for rule in (*rules, _view, _voxels) if (finding := rule(subject, scan))]
-    return found[:1]
+    rules = (_unit, _unstated, _turned, _spacing, _extent, _view, _voxels)
+    return next((finding for rule in rules if (finding := rule(subject, scan))), None)
 
 
 def _unit(subject: Subject, scan: Scan) -> Finding | None:
@@ -67,7 +66,9 @@ def _turned(subject: Subject, scan: Scan) -> Finding | None:
             "orientation",
         )
     seen, found = _seen(subject, "extent"), _values(scan, "extent")
-    if not seen or not found or all(_fits(length, one, *_EXTENT) for length, one in zip(found, seen, strict=True)):
+    if not seen or not found:
+        return None
+    if all(_fits(length, one, _LEAST_EXTENT, _MOST_EXTENT) for length, one in zip(found, seen, strict=True)):
         return None
     by_length = sorted(seen, key=lambda one: one[1])
     if not all(_fits(length, one, 0.8, 1.25) for length, one in zip(sorted(found), by_length, strict=True)):
@@ -140,9 +141,6 @@ def _voxels(subject: Subject, scan: Scan) -> Finding | None:
         "Resample or crop the scan to about that many.",
         "voxels",
     )
-
-
-_EXTENT = (_LEAST_EXTENT, _MOST_EXTENT)
 
 
 def _fits(value: float, seen: Range, least: float, most: float) -> bool:

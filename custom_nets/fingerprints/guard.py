@@ -10,7 +10,7 @@ from custom_nets.errors import InputError
 from custom_nets.fingerprints.channel_rules import contrast_finding, swapped_finding
 from custom_nets.fingerprints.content import Fingerprint
 from custom_nets.fingerprints.findings import Finding, Subject
-from custom_nets.fingerprints.geometry_rules import geometry_findings
+from custom_nets.fingerprints.geometry_rules import geometry_finding
 from custom_nets.fingerprints.intensity_rules import empty_finding, intensity_finding, inverted_finding
 from custom_nets.fingerprints.measuring import CaseMeasures, measured, sampled_files
 from custom_nets.fingerprints.summary import skull_gap_of, skull_of
@@ -58,7 +58,7 @@ def _compared(subjects: Sequence[Subject], names: Sequence[str], case: CaseMeasu
     spoilt = [one for pair in pairs if (one := empty_finding(*pair) or inverted_finding(*pair))]
     if spoilt:
         return spoilt
-    geometry = [one for pair in pairs for one in geometry_findings(*pair)]
+    geometry = [one for pair in pairs if (one := geometry_finding(*pair))]
     skull = skull_finding(fingerprint, case)
     if skull is not None:
         geometry = [one for one in geometry if one.kind not in ("extent", "voxels")]  # a head is a longer brain

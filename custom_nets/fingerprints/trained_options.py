@@ -69,15 +69,13 @@ def given_options(name: str, options: Mapping[str, Any], overlays: Sequence[Mapp
             for a label table or graph that cannot be read.
     """
     inference = read_configs(bundle(name).folder)["inference"]
+    known = _keys(inference)
     for key in options:
         argument = key.removeprefix(ARGUMENT)
-        known = takes(inference["network_def"], argument) if argument != key else key in _keys(inference)
-        if not known:
-            raise InputError(
-                f"--{key}: is no option of a model of {name}: give one of {', '.join(sorted(_keys(inference)))}."
-            )
+        if not (takes(inference["network_def"], argument) if argument != key else key in known):
+            raise InputError(f"--{key}: is no option of a model of {name}: give one of {', '.join(sorted(known))}.")
     for brought in reversed(overlays):
-        options = {key: value for key, value in brought.items() if key in _keys(inference)} | dict(options)
+        options = {key: value for key, value in brought.items() if key in known} | dict(options)
     arguments = {key: value for key, value in options.items() if key.startswith(ARGUMENT)}
     plain = {key: value for key, value in options.items() if key not in arguments}
     graph = plain.pop(_GRAPH, DEFAULT)

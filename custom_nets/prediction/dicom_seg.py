@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from custom_nets.errors import InputError
 from custom_nets.files import written_whole
 from custom_nets.prediction.segment_codes import Code, segment_codes
+from custom_nets.scans.dicom_geometry import plane_of
 from custom_nets.scans.dicom_headers import INSTALL, Slice, one_series
 
 #: How far a voxel of the label map may lie from one of the series, in voxels: headers have rounded numbers.
@@ -120,17 +121,7 @@ def _frames(label_file: Path, slices: Sequence[Slice]) -> NDArray[Any]:
     to_label = np.linalg.inv(np.asarray(image.affine, dtype=np.float64))
     if sum(one.size[0] * one.size[1] for one in slices) != label.size:
         raise _other_grid(label_file, slices[0])
-    return np.stack([_frame(label, to_label @ _to_ras(one), one, label_file) for one in slices])
-
-
-def _to_ras(slice_: Slice) -> NDArray[np.float64]:
-    """4 x 3: (column, row, 1) of a slice -> RAS coordinates in mm, PS3.3 equation C.7.6.2.1-1."""
-    along_row, along_column = np.reshape(slice_.orientation, (2, 3))
-    row_spacing, column_spacing = slice_.spacing
-    matrix = np.zeros((4, 3))
-    matrix[:3] = np.column_stack([along_row * column_spacing, along_column * row_spacing, slice_.position])
-    matrix[3, 2] = 1
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+    return np.stack([_frame(label, to_label @ plane_of(one), one, label_file) for one in slices])
 
 
 def _frame(label: NDArray[Any], matrix: NDArray[np.float64], slice_: Slice, label_file: Path) -> NDArray[Any]:

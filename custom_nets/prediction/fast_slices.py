@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from custom_nets.precision import amp_pays
-from custom_nets.prediction.agreement import AGREEMENT, equal_maps
-from custom_nets.prediction.ways import BFLOAT16, FLOAT32, OPENVINO, OPENVINO_BFLOAT16, now
+from custom_nets.prediction.agreement import equal_maps
+from custom_nets.prediction.choosing import Choice, chosen
+from custom_nets.prediction.ways import compiled_by_openvino, may_convert, now, openvino_name, own_name
 
-_WINDOWS = 2
-_logger = logging.getLogger(__name__)
+#: Seconds of work below which a trial costs more than it brings: OpenVINO takes about a tenth less time than PyTorch.
+_TRIAL = 600.0
 
 #: Encoder and decoder, as `S2aNet` has them.
 Halves = tuple[Callable[[Tensor], list[Tensor]], Callable[[list[list[Tensor]]], Tensor]]
@@ -28,15 +26,19 @@ class FastSlices(nn.Module):
     Args:
         network: in eval mode, encoding slices once.
         device: where it lies.
+
+    Attributes:
+        calls: how many slices are to be expected, set from outside as it becomes known.
+        choice: None before anything was chosen.
     """
 
     def __init__(self, network: Any, device: torch.device) -> None:
         super().__init__()
         self.network = network
         self.device = device
-        self.way = ""
-        self.agreement = 1.0
-        self._halves: Halves | None = None
+        self.calls = 0
+        self.choice: Choice[Halves] | None = None
+        self._seconds = 0.0
         self._seen: list[Tensor] = []
         self.train(network.training)
 
@@ -48,75 +50,57 @@ class FastSlices(nn.Module):
             return getattr(super().__getattr__("network"), name)
 
     def encode(self, slices: Tensor) -> list[Tensor]:
-        """As the network's; once there are enough slices for a few windows, the way is chosen and then kept."""
-        if self._halves is None:
-            self._seen.append(slices)
-            least = self.network.num_slices + _WINDOWS - 1
-            if sum(map(len, self._seen)) >= least:
-                self._halves = self._chosen(torch.cat(self._seen)[:least])
-                self._seen = []
-        halves = self._halves or _under_autocast(self.network, self.device, False)
-        return halves[0](slices)
+        """As the network's."""
+        if self.choice is not None:
+            return self.choice.way[0](slices)
+        start = now(self.device)
+        maps = self.network.encode(slices)
+        self._seconds += now(self.device) - start
+        self._seen.append(slices)
+        return maps
 
     def decode(self, maps: list[list[Tensor]]) -> Tensor:
-        """As the network's; float32."""
-        halves = self._halves or _under_autocast(self.network, self.device, False)
-        return halves[1](maps).float()
+        """As the network's; float32. Once there are slices for two windows, the way is chosen and then kept."""
+        if self.choice is not None:
+            return self.choice.way[1](maps).float()
+        start = now(self.device)
+        logits = self.network.decode(maps)
+        self._seconds += now(self.device) - start
+        slices = sum(map(len, self._seen))
+        if slices > self.network.num_slices or slices >= self.calls:
+            self.choice = self._chosen((self.calls - slices) * self._seconds / slices)
+            self._seen = []
+        return logits.float()
 
     def forward(self, image: Tensor) -> Tensor:
         """Whole windows, for what does not encode slices once."""
         return self.network(image)
 
-    def _chosen(self, slices: Tensor) -> Halves:
-        best = _under_autocast(self.network, self.device, False)
-        self.way = FLOAT32
-        wanted, fastest = self._timed(best, slices)
-        for name, make in self._ways(slices).items():
-            try:
-                halves = make()
-                self._timed(halves, slices)  # warms up
-                found, seconds = self._timed(halves, slices)
-            except Exception as error:  # a back end that cannot take this network is no reason to stop
-                _logger.info("%s: does not run here (%s)", name, (str(error).splitlines() or [repr(error)])[0])
-                continue
-            share = equal_maps(found, wanted)
-            _logger.info("%s: %.2f s, %.4f of the labels as in float32", name, seconds, share)
-            if share >= AGREEMENT and seconds < fastest:
-                best, fastest, self.agreement, self.way = halves, seconds, share, name
-        return best
+    def _chosen(self, left: float) -> Choice[Halves]:
+        best: Choice[Halves] = Choice(own_name(self.device), (self.network.encode, self.network.decode))
+        if left < _TRIAL or not may_convert(self.network, self.device):
+            return best
+        slices = torch.cat(self._seen)[: self.network.num_slices + 1]
+        there = {openvino_name(self.device): lambda: _openvino(self.network, slices)}
 
-    def _timed(self, halves: Halves, slices: Tensor) -> tuple[Tensor, float]:
-        """Labels of all windows that these slices make, one after the other, and the seconds they took."""
+        def trial(halves: Halves) -> tuple[Tensor, float]:
+            return self._trial(halves, slices)
+
+        with torch.autocast(self.device.type, enabled=False):
+            wanted, _ = trial(best.way)
+        return chosen(best, trial(best.way), there, trial, lambda found: equal_maps(found, wanted))
+
+    def _trial(self, halves: Halves, slices: Tensor) -> tuple[Tensor, float]:
+        """Labels of two windows, and the seconds of the second one, which needs one slice more."""
+        maps = [halves[0](one) for one in slices[:-1].split(1)]
+        first = self._label(maps, halves)
         start = now(self.device)
-        maps = [halves[0](one) for one in slices.split(1)]
-        labels = []
-        for first in range(len(slices) - self.network.num_slices + 1):
-            levels = zip(*(maps[first + place] for place in self.network.order), strict=True)
-            labels.append(halves[1]([list(level) for level in levels]).argmax(dim=1))
-        return torch.cat(labels), now(self.device) - start
+        second = self._label([*maps[1:], halves[0](slices[-1:])], halves)
+        return torch.cat([first, second]), now(self.device) - start
 
-    def _ways(self, slices: Tensor) -> dict[str, Callable[[], Halves]]:
-        found: dict[str, Callable[[], Halves]] = {}
-        pays = amp_pays(self.device)
-        if pays:
-            found[BFLOAT16] = lambda: _under_autocast(self.network, self.device, True)
-        if self.device.type == "cpu" and find_spec("openvino") is not None:
-            found[OPENVINO] = lambda: _openvino(self.network, slices, "f32")
-            if pays:
-                found[OPENVINO_BFLOAT16] = lambda: _openvino(self.network, slices, "bf16")
-        return found
-
-
-def _under_autocast(network: Any, device: torch.device, enabled: bool) -> Halves:
-    def encode(slices: Tensor) -> list[Tensor]:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
-            return network.encode(slices.float())
-
-    def decode(maps: list[list[Tensor]]) -> Tensor:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
-            return network.decode(maps)
-
-    return encode, decode
+    def _label(self, maps: Sequence[list[Tensor]], halves: Halves) -> Tensor:
+        levels = zip(*(maps[place] for place in self.network.order), strict=True)
+        return halves[1]([list(level) for level in levels]).argmax(dim=1)
 
 
 class _Encoder(nn.Module):
@@ -139,38 +123,21 @@ class _Decoder(nn.Module):
         return self.network.decode(levels)
 
 
-def _openvino(network: Any, slices: Tensor, precision: str) -> Halves:
+def _openvino(network: Any, slices: Tensor) -> Halves:
     """Both halves compiled by OpenVINO for one slice, or window, of this size."""
-    with torch.inference_mode(False), torch.no_grad():
-        example = slices[:1].clone().float()
-        levels = network.encode(example)
-        maps = [level[:1].clone().contiguous() for level in levels for _ in range(network.num_slices)]
-        encoder = _compiled(_Encoder(network), [example], precision)
-        decoder = _compiled(_Decoder(network, network.num_slices), maps, precision)
+    with torch.autocast("cpu", enabled=False):
+        levels = network.encode(slices[:1].float())
+    encoder = compiled_by_openvino(_Encoder(network), [slices[:1]])
+    maps = [level for level in levels for _ in range(network.num_slices)]
+    decoder = compiled_by_openvino(_Decoder(network, network.num_slices), maps)
 
     def encode(batch: Tensor) -> list[Tensor]:
-        found = [encoder([one.float()]) for one in batch.split(1)]
+        found = [encoder([one]) for one in batch.split(1)]
         return [torch.cat(level) for level in zip(*found, strict=True)]
 
     def decode(maps: list[list[Tensor]]) -> Tensor:
-        flat = [one.float() for level in maps for one in level]
+        flat = [one for level in maps for one in level]
         windows = zip(*(one.split(1) for one in flat), strict=True)
-        return torch.cat([decoder(list(window))[0] for window in windows])
+        return torch.cat([decoder(window)[0] for window in windows])
 
     return encode, decode
-
-
-def _compiled(module: nn.Module, example: Sequence[Tensor], precision: str) -> Callable[[list[Tensor]], list[Tensor]]:
-    import openvino  # an extra
-
-    traced = torch.jit.trace(module, tuple(example), check_trace=False)
-    sizes = [tuple(one.shape) for one in example]
-    model = openvino.convert_model(traced, example_input=tuple(example), input=sizes)
-    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
-
-    def run(inputs: list[Tensor]) -> list[Tensor]:
-        result = compiled([one.contiguous().numpy() for one in inputs])
-        return [torch.from_numpy(result[place].copy()) for place in range(len(compiled.outputs))]
-
-    return run

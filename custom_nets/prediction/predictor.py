@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from custom_nets.bundle_configs import fast_options
 from custom_nets.errors import InputError
 from custom_nets.files import file_digest
-from custom_nets.fingerprints import Finding, read_fingerprint, unusual
+from custom_nets.fingerprints import Finding, common_fingerprint, unusual
 from custom_nets.fingerprints.trained_options import with_files
 from custom_nets.inferers import members_of
 from custom_nets.nets.s2anet import S2aNet
@@ -41,6 +42,7 @@ from custom_nets.prediction.request import CaseResult, PredictionRequest
 from custom_nets.prediction.results import write_label, write_probabilities, write_uncertainty
 from custom_nets.prediction.routes import Extras, Route
 from custom_nets.prediction.structures import structure_rows
+from custom_nets.registry import bundle
 from custom_nets.running_config import first_cause
 from custom_nets.scans import ScanCase, nifti_files
 
@@ -67,8 +69,7 @@ class Predictor:
 
     def __init__(self, request: PredictionRequest, cases: int = 1) -> None:
         self.request = request
-        refinement = request.options.get("refinement_checkpoint")
-        self.fingerprint = read_fingerprint(request.checkpoints[0], refinement)
+        self.fingerprint = common_fingerprint(request.checkpoints, request.options)
         if request.strict and self.fingerprint is None:
             raise InputError(
                 f"{request.checkpoints[0]}: has no fingerprint beside it with which --strict could compare scans: "
@@ -78,6 +79,8 @@ class Predictor:
             require_highdicom()
         with tempfile.TemporaryDirectory(prefix="labels_") as folder:  # tables of the training, read while opening
             options = {} if self.fingerprint is None else with_files(self.fingerprint.options, Path(folder))
+            if request.fast:
+                options |= fast_options(bundle(request.name).folder)
             options |= dict(request.options)
             if request.tta is not None:
                 options["tta"] = request.tta

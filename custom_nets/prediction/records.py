@@ -27,10 +27,10 @@ def images_of(case: ScanCase) -> dict[str, dict[str, Any]]:
 
     Of a DICOM series the SHA-256 is that of all its files in their order.
     """
-    images = {modality: _image(path) for modality, path in case.images.items()}
+    images = {path: _image(path) for path in set(case.images.values())}
     return {
-        modality: image | ({"channel": case.channels[modality]} if modality in case.channels else {})
-        for modality, image in images.items()
+        modality: images[path] | ({"channel": case.channels[modality]} if modality in case.channels else {})
+        for modality, path in case.images.items()
     }
 
 

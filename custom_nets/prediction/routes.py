@@ -18,7 +18,7 @@ from torch import Tensor
 from custom_nets.blocks.frugal import frugal
 from custom_nets.errors import InputError
 from custom_nets.inferers import CentreCropInferer, FlipTTAInferer, ForegroundInferer
-from custom_nets.prediction.fast import FastForward
+from custom_nets.prediction.fast import expect
 from custom_nets.prediction.homeward import Homeward
 from custom_nets.prediction.memory import streaming_axis
 from custom_nets.prediction.native_grid import NativeGrid, native_grid, turned_grid
@@ -89,6 +89,7 @@ class Route:
             1 x X x Y x Z on the grid of the scan, whole numbers, with its metadata.
         """
         grid = native_grid(image)
+        expect(self.model.network, self.cases * self._calls(image))
         with frugal():
             label, steps = self._label(image, grid, extras)
         data: dict[str, Any] = {"pred": label, "image": image}
@@ -112,8 +113,6 @@ class Route:
         windows = self._windows()
         axis = 0 if windows is None else streaming_axis(image.shape[1:], _sizes(windows), len(self.model.labels) + 2)
         home = Homeward(grid, [decision, *parts.receivers], axis, parts.spread)
-        if windows is not None:
-            _expect(self.model.network, self.cases * window_count(image.shape[1:], windows))
         with _replaced(self.chain, windows, home, axis):
             scores = self.model.inferer(image[None].to(self.model.device), self.model.network)
         if windows is None:
@@ -121,6 +120,13 @@ class Route:
         parts.finish(grid, axis)
         label = grid.as_read(oriented(decision.label, axis))
         return MetaTensor(label, meta={**image.meta, "affine": torch.as_tensor(grid.affine)})
+
+    def _calls(self, image: MetaTensor) -> int:
+        """How many windows the network sees of a volume, without test-time augmentation; about how many slices."""
+        last = self.chain[-1]
+        if isinstance(last, SlidingWindowInferer):
+            return window_count(image.shape[1:], last)
+        return max(image.shape[1:]) if hasattr(last, "scores_to") else 1
 
     def _windows(self) -> SlidingWindowInferer | None:
         """The sliding windows that can be streamed; a box of them is filled up to the volume afterwards."""
@@ -236,13 +242,6 @@ def _chain(inferer: Inferer) -> list[Any]:
     while getattr(chain[-1], "inferer", None) is not None:
         chain.append(chain[-1].inferer)
     return chain
-
-
-def _expect(network: Any, calls: int) -> None:
-    """Tell networks that choose how to compute how much there is to compute."""
-    for part in network.modules():
-        if isinstance(part, FastForward):
-            part.calls = calls
 
 
 def _sizes(windows: SlidingWindowInferer) -> list[int]:

@@ -114,8 +114,8 @@ def read_prediction(out_dir: Path) -> Prediction:
 def _method(computed: Mapping[str, Any]) -> str:
     """How it was computed, in words."""
     told = ", ".join(computed.get("ways", ["exact"]))
-    share = float(computed.get("agreement", 1.0))
-    return told if share == 1.0 else f"{told} ({100 * share:.2f} % of the labels tried are those of float32)"
+    share = computed.get("agreement")
+    return told if share is None else f"{told} ({100 * float(share):.2f} % of the labels tried are those of float32)"
 
 
 def read_records(out_dir: Path) -> tuple[list[Record], list[Failure]]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from custom_nets.errors import InputError
@@ -32,6 +32,7 @@ def find_cases(
     patterns: Mapping[str, Sequence[str]] | None = None,
     files: Mapping[str, Path] | None = None,
     section: str = "testing",
+    tell: Callable[[str], object] | None = None,
 ) -> list[ScanCase]:
     """Find what is to be segmented, without reading any voxel.
 
@@ -46,6 +47,7 @@ def find_cases(
         files: modality, or "label" -> file or DICOM folder of one case, which ``source`` then need not hold; paths
             that are not there are looked for in ``source``.
         section: of a data list.
+        tell: called with one line about the volumes of a folder that are in no case, such as masks, if there are any.
 
     Returns:
         The cases sorted by name. What is wrong with one is its ``problem`` and does not keep the others from being
@@ -73,11 +75,11 @@ def find_cases(
     elif source.is_dir() and (source / DATALIST).is_file() and not set(own) - {LABEL}:
         cases = cases_of_datalist(source / DATALIST, entry, section)
     else:
-        cases = _by_names(source, NamePatterns(entry, own))
+        cases = _by_names(source, NamePatterns(entry, own), tell)
     return with_unique_names(cases)
 
 
-def _by_names(source: Path, patterns: NamePatterns) -> list[ScanCase]:
+def _by_names(source: Path, patterns: NamePatterns, tell: Callable[[str], object] | None) -> list[ScanCase]:
     """The cases in one file or in a folder that no list describes."""
     if source.is_file():
         if is_volume(source):
@@ -98,6 +100,10 @@ def _by_names(source: Path, patterns: NamePatterns) -> list[ScanCase]:
         cases.append(ScanCase("dicom", {}, None, str(error)))
     if not cases:
         raise InputError(_nothing(source, everything, volumes, patterns))
+    used = {path for case in cases for path in (*case.images.values(), case.label)}
+    left_out = [path for path in volumes if path not in used]
+    if left_out and tell is not None:
+        tell(_in_no_case(source, left_out, volumes, patterns))
     return cases
 
 
@@ -138,6 +144,14 @@ def _files(root: Path) -> Iterator[Path]:
             seen = (name for name in sorted(files) if not name.startswith(".") and name.lower() not in _IGNORED)
             yield from (Path(folder) / name for name in seen)
         visited.add(real)
+
+
+def _in_no_case(source: Path, left_out: Sequence[Path], volumes: Sequence[Path], patterns: NamePatterns) -> str:
+    """The message about volumes that are left out."""
+    return (
+        f"{source}: by their names {len(left_out)} of {len(volumes)} files are left out, {listed(left_out)}: if one is "
+        f"wanted, name it with {patterns.hint(patterns.modalities[0])}."
+    )
 
 
 def _nothing(source: Path, everything: Sequence[Path], volumes: Sequence[Path], patterns: NamePatterns) -> str:

@@ -42,9 +42,10 @@ def nifti_files(case: ScanCase, scratch: Path) -> list[Path]:
     """
     if case.problem:
         raise InputError(case.problem)
-    converted = {modality: _converted(case, modality, scratch) for modality in case.images}
-    files = list(converted.values())
-    sources = {str(path): str(case.images[modality]) for modality, path in converted.items()}
+    outputs = [scratch / f"{case.name}_{modality}.nii" for modality in case.images]
+    paths = list(case.images.values())
+    files = _channels(case, outputs) if case.channels else list(map(_converted, paths, outputs))
+    sources = {str(file): str(path) for file, path in zip(files, paths, strict=True)}
     problems = list(_no_volumes(case.name, files))
     if not problems:
         problems = check_case({"case": case.name, "image": [str(path) for path in files]}, list(case.images))
@@ -55,17 +56,19 @@ def nifti_files(case: ScanCase, scratch: Path) -> list[Path]:
     return files
 
 
-def _converted(case: ScanCase, modality: str, scratch: Path) -> Path:
-    path = case.images[modality]
-    output = scratch / f"{case.name}_{modality}.nii"
-    if modality in case.channels:
-        image, voxels = require_voxels(path)
-        place = case.channels[modality]
-        if voxels.ndim != 4 or voxels.shape[3] <= max(case.channels.values()):
-            raise InputError(
-                f"{path}: {voxels.ndim}D, shape {voxels.shape}: give one file a modality, or all of them as 4D channels"
-            )
-        return _write(voxels[..., place], np.asarray(image.affine, dtype=np.float64), output)
+def _channels(case: ScanCase, outputs: Sequence[Path]) -> list[Path]:
+    """The modalities of one 4D file, which is read once."""
+    (path,) = set(case.images.values())
+    image, voxels = require_voxels(path)
+    if voxels.ndim != 4 or voxels.shape[3] <= max(case.channels.values()):
+        raise InputError(
+            f"{path}: {voxels.ndim}D, shape {voxels.shape}: give one file a modality, or all of them as 4D channels"
+        )
+    places, affine = [case.channels[modality] for modality in case.images], np.asarray(image.affine, dtype=np.float64)
+    return [_write(voxels[..., place], affine, output) for place, output in zip(places, outputs, strict=True)]
+
+
+def _converted(path: Path, output: Path) -> Path:
     if path.is_dir() or (not is_nifti(path) and is_dicom(path)):
         slices = ordered_slices(one_series(path))
         return _write(read_slices(slices), affine_of(slices), output)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from custom_nets.errors import InputError
 from custom_nets.scans.dicom_headers import Series, Slice
 
+#: From mm towards left, posterior, superior, as in DICOM, to right, anterior, superior, as in NIfTI; its own inverse.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
 _COSINE = 1e-3  # of directions that count as equal
 _SHEAR = 0.01  # sideways shift a slice, as a share of the distance: 0.6 degrees; more is a tilted gantry
 _UNEVEN = 0.02  # of the distance between slices
@@ -42,17 +45,24 @@ def ordered_slices(series: Series) -> list[Slice]:
 
 
 def affine_of(slices: Sequence[Slice]) -> NDArray[np.float64]:
-    """4x4 affine of the voxels (column, row, slice) of :func:`ordered_slices`, to mm towards right, anterior, superior.
-
-    Source: DICOM PS3.3 C.7.6.2.1.1; its axes to the left and to posterior change their sign.
-    """
-    first, last = slices[0], slices[-1]
+    """4x4 matrix of the voxels (column, row, slice) of `ordered_slices` to mm towards right, anterior, superior."""
+    first, last = plane_of(slices[0]), plane_of(slices[-1])
     affine = np.eye(4)
-    affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]  # along a row the distance is that of columns
-    affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]
-    affine[:3, 2] = (np.array(last.position) - first.position) / (len(slices) - 1)
-    affine[:3, 3] = first.position
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    affine[:, [0, 1, 3]] = first
+    affine[:, 2] = (last[:, 2] - first[:, 2]) / (len(slices) - 1)
+    return affine
+
+
+def plane_of(one: Slice) -> NDArray[np.float64]:
+    """4x3 matrix of the pixels (column, row, 1) of a slice to mm towards right, anterior, superior.
+
+    Source: DICOM PS3.3 equation C.7.6.2.1-1; its axes to the left and to posterior change their sign.
+    """
+    matrix = np.zeros((4, 3))
+    matrix[:3, 0] = np.array(one.orientation[:3]) * one.spacing[1]  # along a row the distance is that of columns
+    matrix[:3, 1] = np.array(one.orientation[3:]) * one.spacing[0]
+    matrix[:, 2] = (*one.position, 1)
+    return LPS_TO_RAS @ matrix
 
 
 def _require_even(slices: Sequence[Slice], normal: NDArray[np.float64], where: str) -> None:

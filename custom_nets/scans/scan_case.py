@@ -37,7 +37,7 @@ class ScanCase:
             series, or one DICOM file of the series where several lie in one folder.
         label: reference segmentation, where the input has one.
         problem: why the case cannot be segmented; an empty string while nothing is known against it.
-        channels: modality -> its place in a 4D file, where one file holds several.
+        channels: modality -> its place in the 4D file that holds them all; empty where each has its own.
     """
 
     name: str
@@ -63,8 +63,8 @@ def says_only_contents(name: str) -> bool:
 def with_unique_names(cases: Iterable[ScanCase]) -> list[ScanCase]:
     """The cases sorted by name, under names that are safe and differ even where upper and lower case do not count.
 
-    Names that would be equal are told apart by the folder and the file of the first image, so that a further case does
-    not change those of the others.
+    All cases of an equal name are told apart, whatever their order: by the file and the folder of the first image, at
+    last by a check sum of its path. A further case of that name therefore changes the names of those that had it.
     """
     safe = [replace(case, name=safe_name(case.name)) for case in cases]
     for tell_apart in (_with_stem, _with_folder, _with_digest):
@@ -86,7 +86,8 @@ def safe_name(name: str) -> str:
 def listed(paths: Sequence[Path]) -> str:
     """File names for a message, the first few of many."""
     names = sorted({path.name for path in paths})
-    return ", ".join(names[:_LISTED_FILES]) + (f" and {len(names) - _LISTED_FILES} more" if len(names) > 6 else "")
+    shown = ", ".join(names[:_LISTED_FILES])
+    return shown if len(names) <= _LISTED_FILES else f"{shown} and {len(names) - _LISTED_FILES} more"
 
 
 def _folder_name(folder: Path) -> str:

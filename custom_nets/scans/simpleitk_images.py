@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from custom_nets.errors import InputError
+from custom_nets.scans.dicom_geometry import LPS_TO_RAS
 from custom_nets.scans.dicom_headers import INSTALL, Slice
 
 _FORMATS = {".nrrd": "NRRD", ".nhdr": "NRRD", ".mha": "MetaImage", ".mhd": "MetaImage"}
-_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_image(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -48,7 +48,7 @@ def read_image(path: Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     voxels = sitk.GetArrayFromImage(image)
     if voxels.dtype.kind not in "biuf":
         raise InputError(f"{path}: voxels of type {voxels.dtype}: save it with one real value a voxel")
-    return voxels.T, _TO_RAS @ affine
+    return voxels.T, LPS_TO_RAS @ affine
 
 
 def read_slices(slices: Sequence[Slice]) -> NDArray[Any]:

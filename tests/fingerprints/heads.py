@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+@cache
 def head(modality: str, seed: int, skull: bool = True, gain: float = 1.5) -> NDArray[np.float32]:
-    """A head of 150 x 186 x 150 mm or so in air, its size and noise by ``seed``."""
+    """A head of 150 x 186 x 150 mm or so in air, its size and noise by ``seed``; not to be written into."""
     rng = np.random.default_rng(seed)
     white, grey, fluid, scalp = CONTRASTS[modality]
     size = np.array([62, 78, 60]) * (1 + 0.03 * rng.standard_normal(3))
@@ -41,7 +43,9 @@ def head(modality: str, seed: int, skull: bool = True, gain: float = 1.5) -> NDA
     for where, signal in ((inside(0), fluid), (inside(-3), grey), (inside(-12), white), (inside(0, 0.3), fluid)):
         volume[where] = signal
     noise = rng.normal(0, 3, SHAPE) * (volume > 0)
-    return (gain * np.maximum(volume + noise, 0)).astype(np.float32)
+    made = (gain * np.maximum(volume + noise, 0)).astype(np.float32)
+    made.setflags(write=False)
+    return made
 
 
 def spine(seed: int, gain: float = 8.0) -> NDArray[np.float32]:

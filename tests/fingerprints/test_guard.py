@@ -214,6 +214,6 @@ def test_files_that_cannot_be_read_and_too_few(models: dict[str, Trained], tmp_p
 
 
 def test_numbers_that_are_none_are_passed_over(models: dict[str, Trained], tmp_path: Path) -> None:
-    holes = head("T1", 3)
+    holes = head("T1", 3).copy()
     holes[30:32, 40:42, 30] = np.nan
     assert models["zoom_resunet"].findings({"T1": write(tmp_path / "holes.nii.gz", holes)}) == []

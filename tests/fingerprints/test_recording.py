@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from custom_nets.datasets.checks import CheckOptions, check_cases
 from custom_nets.datasets.sampling import sampled, strides
+from custom_nets.files import write_json
 from custom_nets.fingerprints import read_fingerprint, unusual
 from custom_nets.fingerprints.measuring import sampled_files
 from custom_nets.fingerprints.recording import TrainingCases, TrainingFingerprint, fingerprint_of
@@ -96,13 +96,14 @@ def test_a_check_that_finds_errors_measures_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "model.fingerprint.json").exists()
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    files = [case(tmp_path / "data", seed, ("T1", "T2", "FLAIR"), skull=False) for seed in (1, 2)]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    files = [case(folder, seed, ("T1", "T2", "FLAIR"), skull=False) for seed in (1, 2)]
     listed = [{"image": [path.name for path in one.values()], "label": "none"} for one in files]
     header = {"modality": {"0": "T1", "1": "T2", "2": "FLAIR"}}
-    (tmp_path / "data" / "datalist.json").write_text(json.dumps({**header, "training": listed}))
-    return tmp_path / "data"
+    write_json(folder / "datalist.json", {**header, "training": listed})
+    return folder
 
 
 def test_the_tool_makes_one_for_a_checkpoint(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

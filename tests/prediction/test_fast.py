@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from custom_nets import S2aNet
 from custom_nets.blocks.frugal import frugal
 from custom_nets.inferers import Ensemble
+from custom_nets.nets.s2ca_net import S2CANet
 from custom_nets.precision import MixedPrecisionInferer, amp_pays
 from custom_nets.prediction import fast, fast_slices
 from custom_nets.prediction.agreement import AGREEMENT, equal_labels, equal_regions
-from custom_nets.prediction.fast import FastForward, made_fast, told
+from custom_nets.prediction.fast import FastForward, expect, made_fast, told
 from custom_nets.prediction.fast_slices import FastSlices
-from custom_nets.prediction.ways import BFLOAT16, OPENVINO, ways
+from custom_nets.prediction.ways import COMPILATION, CONVERSION, ways
 from custom_nets.slices.inferer import SliceStackInferer
 from custom_nets.spine.inferers import SpineInferer
 from custom_nets.tumours.transforms import RegionsFromLogitsd
@@ -75,16 +76,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def inject(monkeypatch: pytest.MonkeyPatch, there: Mapping[str, Callable[[], Any]]) -> list[bool]:
-    """These are the ways of this machine; whether a compilation was said to pay."""
-    pays: list[bool] = []
+def inject(monkeypatch: pytest.MonkeyPatch, there: Mapping[str, Callable[[], Any]]) -> list[float]:
+    """These are the ways of this machine; how much was said to be left, in seconds."""
+    told: list[float] = []
 
-    def injected(network: object, device: object, example: object, compile_pays: bool) -> Any:
-        pays.append(compile_pays)
+    def injected(network: object, device: object, example: object, left: float) -> Any:
+        told.append(left)
         return there
 
     monkeypatch.setattr(fast, "ways", injected)
-    return pays
+    return told
 
 
 def windows(*shape: int) -> Tensor:
@@ -112,7 +113,7 @@ def test_the_fastest_way_that_agrees_is_taken(clock: Clock, monkeypatch: pytest.
     forward, image = FastForward(network, CPU), windows()
     wanted = network.layer(image)
     assert torch.equal(forward(image), wanted)
-    assert told(forward) == {"ways": ["exact"], "agreement": 1.0}, "nothing was chosen"
+    assert told(forward) == {"ways": ["exact"], "agreement": None}, "nothing was chosen"
     assert torch.equal(forward(image), wanted), "float32's result, whatever was chosen meanwhile"
     assert told(forward) == {"ways": ["agrees"], "agreement": 1.0}
     clock.calls.clear()
@@ -128,10 +129,11 @@ def test_what_agrees_in_nearly_all_voxels_is_told(clock: Clock, monkeypatch: pyt
     forward = FastForward(network, CPU)
     for _ in range(2):
         forward(windows())
-    assert AGREEMENT <= forward.agreement < 1
+    assert forward.choice is not None and forward.choice.agreement is not None
+    assert AGREEMENT <= forward.choice.agreement < 1
     assert told(Ensemble([forward, FastForward(network, CPU)])) == {
         "ways": ["nearly"],
-        "agreement": round(forward.agreement, 5),
+        "agreement": round(forward.choice.agreement, 5),
     }
 
 
@@ -155,18 +157,44 @@ def test_warming_up_does_not_count(clock: Clock, monkeypatch: pytest.MonkeyPatch
     made = FastForward(network, CPU)
     for _ in range(3):
         made(windows())
-    assert made.way == "compiled"
+    assert told(made)["ways"] == ["compiled"]
 
 
-@pytest.mark.parametrize(("calls", "pays"), [(0, False), (100, False), (10_000, True)])
-def test_a_compilation_pays_in_the_long_run(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch, calls: int, pays: bool
-) -> None:
-    asked = inject(monkeypatch, {})
-    forward = FastForward(Layer(clock), CPU, calls)
-    for _ in range(2):
+@torch.inference_mode()
+def test_what_is_left_has_to_pay_for_a_trial(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = inject(monkeypatch, {"no": lambda: None})
+    network = Layer(clock)
+    forward = FastForward(network, CPU)
+    expect(Ensemble([forward]), 40)
+    for _ in range(3):
         forward(windows())
-    assert asked == [pays]
+    assert left == [39.0, 38.0]
+
+
+@pytest.mark.parametrize(("left", "mixed", "there"), [
+    (0.0, True, []),
+    (CONVERSION + 1, False, ["OpenVINO float32"]),
+    (CONVERSION + 1, True, ["OpenVINO bfloat16"]),
+    (COMPILATION + 1, True, ["compiled bfloat16", "OpenVINO bfloat16"]),
+])  # fmt: skip
+def test_what_is_tried_pays(
+    clock: Clock, left: float, mixed: bool, there: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("custom_nets.prediction.ways.find_spec", lambda name: name)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        assert list(ways(Layer(clock), CPU, [windows()], left)) == there
+        assert not [name for name in ways(S2CANet(patch_size=16), CPU, [windows()], left) if "OpenVINO" in name]
+
+
+def test_little_work_is_computed_as_the_bundle_does(clock: Clock) -> None:
+    network, image = Layer(clock), windows()
+    forward = FastForward(network, CPU)
+    expect(forward, 5)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        found = [forward(image) for _ in range(3)]
+        wanted = network.layer(image).float()
+    assert all(torch.equal(one, wanted) for one in found)
+    assert told(forward) == {"ways": ["bfloat16"], "agreement": None}
 
 
 def test_a_gpu_is_timed_when_it_is_done(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +214,7 @@ def test_a_gpu_is_timed_when_it_is_done(clock: Clock, monkeypatch: pytest.Monkey
     forward = FastForward(network, torch.device("cuda"))
     for _ in range(2):
         forward(windows())
-    assert forward.way == "float32"
+    assert told(forward)["ways"] == ["float32"]
 
 
 def test_what_else_a_network_is_asked_it_answers(clock: Clock) -> None:
@@ -214,17 +242,19 @@ def network() -> nn.Module:
     return nn.Sequential(*layers).requires_grad_(False).eval()
 
 
-@pytest.mark.parametrize("way", [BFLOAT16, OPENVINO])
+@pytest.mark.parametrize("mixed", [False, True])
 @torch.inference_mode()
-def test_ways_of_this_machine_agree(network: nn.Module, way: str) -> None:
-    if way == OPENVINO:
-        pytest.importorskip("openvino")
-    elif not amp_pays(CPU):
+def test_openvino_agrees(network: nn.Module, mixed: bool) -> None:
+    pytest.importorskip("openvino")
+    if mixed and not amp_pays(CPU):
         pytest.skip("no bfloat16 instructions")
     images = windows(2, 1, 16, 16, 16)
-    forward = ways(network, CPU, [images], compile_pays=False)[way]()
-    for given in (images, images[:1]):  # the last batch is smaller
-        found = forward(given)
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        [(name, make)] = ways(network, CPU, [images], CONVERSION + 1).items()
+        assert name == ("OpenVINO bfloat16" if mixed else "OpenVINO float32")
+        forward = make()
+        outputs = [forward(given) for given in (images, images[:1])]  # the last batch is smaller
+    for given, found in zip((images, images[:1]), outputs, strict=True):
         assert found.dtype == torch.float32
         assert equal_labels(found, network(given)) >= AGREEMENT
         assert (found - network(given)).abs().max() < 0.05 * network(given).abs().max()
@@ -241,7 +271,7 @@ def slices_network() -> S2aNet:
     return network.requires_grad_(False)
 
 
-@pytest.mark.parametrize("way", ["bfloat16", "OpenVINO float32"])
+@pytest.mark.parametrize("way", ["float32", "OpenVINO float32"])
 @torch.inference_mode()
 def test_slices_are_labelled_as_by_the_network(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way.startswith("OpenVINO"):
@@ -250,20 +280,22 @@ def test_slices_are_labelled_as_by_the_network(way: str, monkeypatch: pytest.Mon
     scan = MetaTensor(torch.rand(1, 1, 40, 44, 9, generator=torch.Generator().manual_seed(4)) * 900)
     inferer = SliceStackInferer(TINY["s2anet"].options["patch_size"], batch_size=4)
     fast_one = FastSlices(plain, CPU)
-    if way == "bfloat16":
-        monkeypatch.setattr(fast_slices, "amp_pays", lambda device: True)
-    every: Any = FastSlices._ways
-    monkeypatch.setattr(FastSlices, "_ways", lambda self, slices: {way: every(self, slices)[way]})
-    timed: Any = FastSlices._timed
-    seconds = iter([3.0, 2.0, 1.0])  # of float32, warming up, the way
-    monkeypatch.setattr(FastSlices, "_timed", lambda self, *given: (timed(self, *given)[0], next(seconds)))
+    fast_one.calls = 9
+    monkeypatch.setattr(fast_slices, "_TRIAL", 0.0 if way.startswith("OpenVINO") else 600.0)
+    timed: Any = FastSlices._trial
+    seconds = iter([3.0, 2.0, 1.0])  # float32 as what is held to, and as the bundle's own; OpenVINO
+    monkeypatch.setattr(FastSlices, "_trial", lambda self, *given: (timed(self, *given)[0], next(seconds)))
     wanted = inferer(scan, plain)
-    with frugal():  # as in a prediction: slices are not seen one at a time then
+    with frugal():  # as in a prediction
         found = inferer(scan, fast_one)
     assert len(wanted.unique()) > 1
     assert (found == wanted).float().mean() >= AGREEMENT
     assert told(fast_one)["ways"] == [way]
-    assert told(fast_one)["agreement"] >= AGREEMENT
+    if way == "float32":
+        assert torch.equal(found, wanted)
+        assert told(fast_one)["agreement"] is None
+    else:
+        assert told(fast_one)["agreement"] >= AGREEMENT
     assert fast_one.num_slices == plain.num_slices
 
 
@@ -299,7 +331,6 @@ def test_the_second_stage_of_a_spine_is_made_fast(clock: Clock, monkeypatch: pyt
     model = made_fast(opened(network))
     assert model.network is network
     assert isinstance(network.refinement, FastForward)
-    assert not model.inferer.enabled
     found = SpineInferer()(volume, model.network)
     assert torch.equal(found, wanted)
     assert seen.calls > 2

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from custom_nets.bundle_configs import OF_A_RUN
+from custom_nets.bundle_configs import OF_A_RUN, fast_options
 from custom_nets.prediction.engines import run_cases
+from custom_nets.prediction.predictor import Predictor
 from custom_nets.prediction.request import CaseResult, PredictionRequest
 from custom_nets.scans import find_cases
 from tests.bundle_runs import Runs, blobs, list_cases, scan, write
@@ -86,6 +88,20 @@ def test_probabilities_and_uncertainty_lie_where_the_labels_lie(scans: Runs, tmp
         assert (own >= maps.max(axis=-1) - 2 / 255)[label > 0].mean() > 0.99
     record = json.loads(next((tmp_path / "cases").glob("*.json")).read_text())
     assert set(record["outputs"]) == {"segmentation", "probabilities", "uncertainty"}
+
+
+def test_fast_sees_a_scan_as_the_bundles_overlay_says(scans: Runs, tmp_path: Path) -> None:
+    overlay = fast_options(scans.bundle.folder)
+    assert bool(overlay) == (scans.name == "s2ca_net")
+    asked = replace(request(scans, tmp_path), fast=True)
+    asked = replace(asked, options={key: value for key, value in asked.options.items() if key not in overlay})
+    predictor = Predictor(asked)
+    assert overlay.items() <= predictor.settings["options"].items()
+    assert predictor.settings["fast"]
+    given = replace(asked, options={**asked.options, **dict.fromkeys(overlay.keys() & {"overlap"}, 0.25)})
+    assert Predictor(given).settings["options"].get("overlap") in (0.25, asked.options.get("overlap"))
+    [result] = run_cases(given, find_cases(scans.data, scans.name))
+    assert result.status == "done", result.message
 
 
 def test_an_ensemble_of_one_model_twice_is_that_model(scans: Runs, tmp_path: Path) -> None:

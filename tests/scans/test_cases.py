@@ -29,6 +29,7 @@ def told(cases: Sequence[ScanCase], root: Path) -> dict[str, list[str]]:
     return {case.name: [path.relative_to(root).as_posix() for path in case.images.values()] for case in cases}
 
 
+WANTED = "wanted, name it with --T1 PATTERN, such as --T1 '*_t1*' or '{case}_T1.nii.gz'."
 FLAT = ["a_t1.nii.gz", "a_t2.nii.gz", "a_flair.nii.gz"]
 
 
@@ -96,6 +97,20 @@ def test_what_is_missing_or_twice_is_named(tmp_path: Path, names: list[str], pro
     assert not cases.pop("b").problem, "the others are found"
     (broken,) = cases.values()
     assert re.search(problem, broken.problem)
+
+
+def test_what_is_left_out_by_its_name_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    touch(tmp_path, *FLAT, "truth/a_truth.nii")
+    find_cases(tmp_path, LESIONS, {"label": ["*_truth"]}, tell=said.append)
+    assert said == [f"{tmp_path}: by their names 1 of 4 files are left out, a_truth.nii: if one is {WANTED}"]
+    touch(tmp_path, "a_seg.nii", "notes.txt", *(f"a_{word}.nii" for word in ("adc", "dwi", "mask", "pd", "stir")))
+    assert len(find_cases(tmp_path, LESIONS, tell=said.append)) == 1
+    names = "a_adc.nii, a_dwi.nii, a_mask.nii, a_pd.nii, a_seg.nii, a_stir.nii and 1 more"
+    assert said[1:] == [f"{tmp_path}: by their names 7 of 10 files are left out, {names}: if one is {WANTED}"]
+    find_cases(tmp_path / FLAT[0], ONE, tell=said.append)
+    find_cases(tmp_path, LESIONS, files={"T1": tmp_path / FLAT[0]}, tell=said.append)
+    assert len(said) == 2, "what the user names leaves nothing out"
 
 
 def test_one_file_that_two_patterns_match(tmp_path: Path) -> None:

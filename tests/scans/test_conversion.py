@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from custom_nets.errors import InputError
 from custom_nets.files import write_json
-from custom_nets.scans import find_cases, nifti_files
+from custom_nets.scans import conversion, find_cases, nifti_files
 from tests.datasets.trees import OBLIQUE, orthogonal
 from tests.scans.foreign_files import write_foreign
 
@@ -53,7 +53,10 @@ def test_nifti_is_passed_through_in_the_bundles_order(tmp_path: Path) -> None:
     assert not (tmp_path / "scratch").exists()
 
 
-def test_channels_of_a_4d_file(tmp_path: Path) -> None:
+def test_channels_of_a_4d_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    voxels_of = conversion.require_voxels
+    monkeypatch.setattr(conversion, "require_voxels", lambda path: (read.append(path), voxels_of(path))[1])
     stacked = voxels(0, 6, 7, 8, 4)
     write(tmp_path / "a.nii.gz", stacked)
     modality = {"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"}
@@ -61,6 +64,7 @@ def test_channels_of_a_4d_file(tmp_path: Path) -> None:
     (case,) = find_cases(tmp_path, "s2ca_net")
     for file, channel in zip(nifti_files(case, tmp_path / "scratch"), (1, 3, 2, 0), strict=True):
         assert_array_equal(np.asarray(nibabel.load(file).dataobj), stacked[..., channel])
+    assert read == [tmp_path / "a.nii.gz"], "once"
 
 
 def test_a_single_volume_with_a_fourth_axis(tmp_path: Path) -> None:

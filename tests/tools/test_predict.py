@@ -17,14 +17,12 @@ import pytest
 import torch
 
 from custom_nets.files import write_json
-from custom_nets.fingerprints import write_fingerprint
+from custom_nets.fingerprints import read_fingerprint, write_fingerprint
 from custom_nets.prediction.predictor import Predictor
 from tests.bundle_runs import write
 from tests.fingerprints.heads import fingerprint
 from tests.scans.foreign_files import write_foreign
-from tests_predict.small_scans import SmallScans, records, volumes, voxels_and_affines
-from tools._command import run
-from tools.predict import main
+from tests_predict.small_scans import SmallScans, records, status, volumes, voxels_and_affines
 
 NAME, CASES = "zoom_resunet", ("c00_T1", "c01_T1")
 #: Runs the command with these words and returns its exit status.
@@ -42,16 +40,6 @@ def logging_as_before() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> SmallScans:
     return SmallScans(NAME, tmp_path_factory.mktemp("predict")).make(2)
-
-
-def status(words: list[str]) -> int:
-    """The exit status of the command."""
-    try:
-        run(main, words)
-    except SystemExit as stop:
-        assert isinstance(stop.code, int)
-        return stop.code
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -299,12 +287,17 @@ def test_a_folder_of_another_bundle_is_left_alone(
     assert "holds predictions of rsanet" in refusal(capsys, small.words(small.scans, tmp_path))
 
 
-def test_a_modality_in_lower_case_and_references_by_pattern(small: SmallScans, tmp_path: Path) -> None:
+def test_a_modality_in_lower_case_and_references_by_pattern(
+    small: SmallScans, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     scans = shutil.copytree(small.scans, tmp_path / "scans")
-    shutil.copy(scans / "c00_T1.nii.gz", scans / "c00_manual.nii.gz")
+    for name in ("c00_manual", "c00_brain_mask"):
+        shutil.copy(scans / "c00_T1.nii.gz", scans / f"{name}.nii.gz")
     words = small.words(scans, tmp_path / "2024_01_02", "--t1=*_T1", "--label=*_manual")
     assert status(words) in (0, 1)
     assert (tmp_path / "2024_01_02" / "volumes.csv").is_file()
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(f"{scans}: by their names 1 of 4 files are left out, c00_brain_mask.nii.gz: if one is")
 
 
 def test_a_smaller_batch_keeps_what_is_done(small: SmallScans, predicted: Path, tmp_path: Path) -> None:
@@ -312,3 +305,18 @@ def test_a_smaller_batch_keeps_what_is_done(small: SmallScans, predicted: Path, 
     times = {name: (out_dir / "cases" / f"{name}.json").stat().st_mtime_ns for name in CASES}
     assert status(small.words(small.scans, out_dir, "--sw_batch_size=2")) == 0
     assert times == {name: (out_dir / "cases" / f"{name}.json").stat().st_mtime_ns for name in CASES}
+
+
+def test_checkpoints_that_were_trained_otherwise_are_no_ensemble(
+    small: SmallScans, trained: SmallScans, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = shutil.copytree(trained.folder, tmp_path / "other") / "model.pt"
+    found = read_fingerprint(other)
+    assert found is not None
+    write_fingerprint(replace(found, options={**found.options, "patch_size": [32, 32, 32]}), other)
+    both = ["--checkpoint", f"{trained.model},{other}"]
+    said = refusal(capsys, [*without_options(trained, small.scans, tmp_path / "out"), *both])
+    assert f"{trained.model}: was trained with patch_size [24, 24, 24], and {other} with [32, 32, 32]" in said
+    assert not (tmp_path / "out").exists()
+    alike = without_options(trained, small.scans / "c00_T1.nii.gz", tmp_path / "out", *both)
+    assert status([*alike, "--patch_size=[24,24,24]"]) == 0, "what is set for both need not agree"

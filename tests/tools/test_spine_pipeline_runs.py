@@ -19,6 +19,7 @@ from monai.bundle import ConfigParser
 
 from custom_nets.datasets.datalist import load_section
 from custom_nets.files import file_digest
+from custom_nets.fingerprints import fingerprint_path
 from custom_nets.label_graphs.chains import mrspineseg
 from custom_nets.options import options_in
 from custom_nets.registry import ROOT, bundle
@@ -116,6 +117,16 @@ def test_the_logits_are_of_the_folds_networks(data: Path, folders: dict[str, Pat
             assert set(provenance.trained_on) == trained_on and provenance.case not in trained_on
             logits = read_logits(path, graph, provenance.case, SHAPE[0], out_of_fold=True)
             assert logits.shape == (20, 6, 16, 32) and np.ptp(logits) > 0
+
+
+def test_the_model_has_the_fingerprint_of_both_stages(folders: dict[str, Path]) -> None:
+    models = folders["never"] / "models"
+    whole, coarse, refinement = (
+        json.loads(fingerprint_path(models / stage / "model.pt").read_text(encoding="utf-8"))
+        for stage in ("", "coarse", "refine")
+    )
+    assert whole == {**coarse, "options": {**coarse["options"], **refinement["options"]}}
+    assert {"patch_size", "width"} <= set(coarse["options"]) and {"fine_size", "filters"} <= set(refinement["options"])
 
 
 def test_in_sample_as_published(data: Path, tmp_path: Path, calls: list[Call]) -> None:
