@@ -67,6 +67,11 @@ def write_json(path: str | Path, content: Any) -> Path:
     return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def json_digest(content: Any) -> str:
+    """SHA-256 of ``content`` as JSON with sorted keys, as hexadecimal text."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def file_digest(path: str | Path) -> str:
     """SHA-256 of a file, as hexadecimal text.
 

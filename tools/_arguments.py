@@ -19,14 +19,21 @@ def number(option: str, value: Any) -> float:
     return float(value)
 
 
-def whole(option: str, value: Any) -> int:
+def whole(option: str, value: Any, least: int | None = None, usual: int = 0) -> int:
     """A whole number.
+
+    Args:
+        option: as it is typed.
+        value: of the option.
+        least: the smallest that is taken; None = any.
+        usual: an example, told where there is a smallest.
 
     Raises:
         InputError: naming the option, for anything else.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{option} is {value!r}: give a whole number")
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        bound = "" if least is None else f" of at least {least}, such as {option} {usual}"
+        raise InputError(f"{option} is {value!r}: give a whole number{bound}")
     return value
 
 

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from custom_nets.errors import InputError
+from custom_nets.datasets.datalist import Case
 from custom_nets.files import write_json
 from custom_nets.option_checks import check_options
 from tools._bundle_options import OF_MACHINES, options_of, overlays, read_config, require_known
 from tools._bundle_runs import run_bundle
 from tools._stages import Stage
-from tools._steps import Evaluation, Step, Training, cases_digest, changed_input, digests_of
+from tools._steps import Evaluation, Step, Training, cases_digest, changed_input, digests_of, run_steps
 
 WORKFLOWS = ("train", "evaluate", "inference")
 PREDICTIONS = "predictions"
@@ -58,6 +58,10 @@ class Fold(Protocol):
 
     def check(self) -> None:
         """Refuse wrong options; nothing is written."""
+        ...
+
+    def check_cases(self, training: Sequence[Case]) -> None:
+        """Refuse cases that are too few to train on; nothing is written."""
         ...
 
     def recipe(self) -> dict[str, Any]:
@@ -121,6 +125,9 @@ class SingleFold:
         values = {key: self.stages[0].value(key) for key in ("epochs", "patch_size")}
         check_options({"device": "cpu", "amp": False, **self.options, **values})
 
+    def check_cases(self, training: Sequence[Case]) -> None:
+        """Refuse nothing: the folds leave as many as one training needs."""
+
     def recipe(self) -> dict[str, Any]:
         """What the result depends on beside cases and seed."""
         options = {key: str(value) for key, value in self.options.items() if key not in (*OF_MACHINES, *_TOLD)}
@@ -135,9 +142,7 @@ class SingleFold:
             Evaluation("scores of its own cases", self.bundle, ["evaluate"], self.model, self.scores, own),
             prediction_of(self, self.bundle, self._place()),
         ]
-        for number, step in enumerate(steps, start=1):
-            print(f"\n[{within}{number}/{len(steps)}] {step.title}", flush=True)
-            step.run()
+        run_steps(steps, within)
 
     def _place(self) -> dict[str, Any]:
         return {"dataset_dir": self.dataset_dir, "datalist": self.datalist}
@@ -197,14 +202,3 @@ def prediction_of(fold: Fold, bundle: str, place: Mapping[str, Any]) -> OutOfFol
         fold.folder.parent / PREDICTIONS,
         {**fold.inference, **place, "pictures": 0},
     )
-
-
-def require_whole_number(name: str, value: Any, least: int, example: str) -> int:
-    """Return a whole number that was typed.
-
-    Raises:
-        InputError: it is none, or too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is {value!r}: give a whole number of at least {least}, such as {example}.")
-    return value

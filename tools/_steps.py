@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from custom_nets.datasets.datalist import load_section
 from custom_nets.errors import InputError
-from custom_nets.files import file_digest, write_json
+from custom_nets.files import file_digest, json_digest, write_json
 from custom_nets.spine.folds import relative_case
 from tools._bundle_runs import run_bundle
 from tools._stages import Stage
@@ -104,6 +103,23 @@ class Evaluation:
         write_json(note, digests)
 
 
+def run_steps(steps: Sequence[Step], within: str = "", after: Callable[[], object] = lambda: None) -> None:
+    """Do steps in their order.
+
+    Args:
+        steps: of a pipeline.
+        within: what it is a part of, before the numbers of the steps: "fold 1 of 5, ".
+        after: called behind each step.
+
+    Raises:
+        InputError: a step ended with an error.
+    """
+    for number, step in enumerate(steps, start=1):
+        print(f"\n[{within}{number}/{len(steps)}] {step.title}", flush=True)
+        step.run()
+        after()
+
+
 def cases_digest(options: Mapping[str, Any], *sections: str) -> str:
     """SHA-256 of what sections of the data list name, in their order, wherever the data set's folder lies.
 
@@ -112,7 +128,7 @@ def cases_digest(options: Mapping[str, Any], *sections: str) -> str:
     root = Path(options["dataset_dir"]).absolute()
     lists = [load_section(root, options["datalist"], section) for section in sections]
     cases = [[relative_case(case, root) for case in cases] for cases in lists]
-    return hashlib.sha256(json.dumps(cases, sort_keys=True).encode()).hexdigest()
+    return json_digest(cases)
 
 
 def digests_of(files: Mapping[str, Path]) -> dict[str, str]:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +12,15 @@ from typing import Any
 from custom_nets.datasets.datalist import SECTIONS
 from custom_nets.datasets.problems import text_table
 from custom_nets.figures.cross_validation import cross_validation_figure, shown_metrics
+from custom_nets.files import json_digest
 from custom_nets.metrics.cross_validation import read_fold, write_fold_reports
 from custom_nets.option_checks import require_writable
 from custom_nets.registry import bundle
 from custom_nets.spine.folds import cross_validation_lists, write_lists
+from tools._arguments import whole
 from tools._command import run
 from tools._cross_ensemble import write_ensemble
-from tools._cross_folds import PREDICTIONS, Fold, SingleFold, require_whole_number
+from tools._cross_folds import PREDICTIONS, Fold, SingleFold
 from tools._cross_spine import SpineFold
 from tools._run_record import claim
 from tools._spine_steps import NAME as SPINE
@@ -63,21 +63,20 @@ def cross_validate(
     found = bundle(str(name))
     root = found.folder / "eval" / "cross_validation" if output_dir is None else Path(str(output_dir)).absolute()
     given = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
-    require_whole_number("k", k, 2, "-k 5")
-    require_whole_number("seed", seed, 0, "--seed 0")
+    whole("-k", k, least=2, usual=5)
+    whole("--seed", seed, least=0)
     require_writable(output_dir=root)
     data, listed = Path(str(dataset_dir)).absolute(), str(given.get("datalist", "datalist.json"))
     sections = SECTIONS if with_testing else SECTIONS[:2]
     first = _fold(found.name, data, root / "fold1", listed, overlay, {**given, "seed": seed})
     first.check()
     contents = cross_validation_lists(data, listed, k, seed, sections)
-    told = {"bundle": found.name, "k": k, "seed": seed, "lists": list(sections), "data list": _digest(contents)}
-    recipe = {**told, **first.recipe()}
+    told = {"bundle": found.name, "k": k, "seed": seed, "lists": list(sections)}
+    recipe = {**told, "data list": json_digest(contents)[:12], **first.recipe()}
     folders = [root / f"fold{number}" for number in range(1, k + 1)]
     folds = [replace(first, folder=folder, datalist=str(folder / "datalist.json")) for folder in folders]
     for fold, content in zip(folds, contents, strict=True):
-        if isinstance(fold, SpineFold):
-            fold.check_cases(content["training"])
+        fold.check_cases(content["training"])
     _tell(contents)
     stages = [stage for fold in folds for stage in fold.stages]
     claim(root / RECORD, recipe, stages, "fold*")
@@ -90,10 +89,6 @@ def cross_validate(
 
 def _fold(name: str, *place: Any) -> SingleFold | SpineFold:
     return SpineFold(*place) if name == SPINE else SingleFold(name, *place)
-
-
-def _digest(contents: Sequence[Mapping[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _tell(contents: Sequence[Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tools._run_record import claim
 from tools._spine_plan import Plan
 from tools._spine_scores import merged_scores
 from tools._spine_steps import NAME
+from tools._steps import run_steps
 
 RECORD = "spine_pipeline.json"
 
@@ -89,12 +91,9 @@ def run_plan(plan: Plan, within: str = "") -> None:
             f"{foreign}: is of a training by train.json alone, whose model.pt would be overwritten: give another "
             "--output_dir, or move that training away."
         )
-    claim(record, plan.recipe(), plan.stages)
-    steps = plan.steps()
-    for number, step in enumerate(steps, start=1):
-        print(f"\n[{within}{number}/{len(steps)}] {step.title}", flush=True)
-        step.run()
-        claim(record, plan.recipe(), plan.stages)
+    note = partial(claim, record, plan.recipe(), plan.stages)
+    note()
+    run_steps(plan.steps(), within, after=note)
 
 
 def _cross_validate(plan: Plan, folds: int) -> None:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from custom_nets.figures.saving import save_figure
+from custom_nets.metrics.statistics import mean_and_deviation
 
 #: What is drawn, most telling first: a metric of that name, else all whose name begins with it and an underscore.
 _SHOWN = (
@@ -79,7 +80,8 @@ def _panel(axes: Axes, folds: Sequence[Sequence[float]], metric: str) -> None:
             means.append(float(finite.mean()))
             axes.hlines(means[-1], place - 0.35, place + 0.35, color="black", linewidth=1.8)
     if means:
-        mean, deviation = float(np.mean(means)), float(np.std(means, ddof=min(1, len(means) - 1)))
+        over_folds = mean_and_deviation(means)
+        mean, deviation = over_folds["mean"], over_folds["std"]
         axes.axhline(mean, color="tab:orange", linewidth=1.2, zorder=0)
         axes.axhspan(mean - deviation, mean + deviation, color="tab:orange", alpha=0.2, linewidth=0, zorder=0)
         axes.set_title(f"{metric}  {mean:.3g} ± {deviation:.3g}", fontsize="medium")

@@ -124,10 +124,10 @@ def _rows(path: Path) -> list[Row]:
 
 def _averages(folds: Sequence[Sequence[Row]]) -> dict[str, Any]:
     rows = [row for fold in folds for row in fold]
-    return {key: _average([[row[key] for row in fold] for fold in folds]) for key in metrics_in(rows)}
+    return {key: _average([[row[key] for row in fold] for fold in folds]) for key in _metrics_in(rows)}
 
 
-def metrics_in(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _metrics_in(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The columns that are numbers to be averaged."""
     return [key for key in rows[0] if key not in _NO_METRICS]
 

@@ -22,16 +22,29 @@ from custom_nets.report.focus import focus_points
 from custom_nets.report.pictures import Picture, overlay_pictures, uncertainty_pictures
 from custom_nets.report.records import Prediction, Record
 from custom_nets.report.references import METRICS, scores_of
+from custom_nets.report.wording import digits_of
 
 
 @dataclass(frozen=True)
-class StructureRow:
+class Structure:
+    """A structure of the table of labels.
+
+    Attributes:
+        label: value in the label maps.
+        name: of the structure.
+        colour: as CSS writes it.
+    """
+
+    label: int
+    name: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class StructureRow(Structure):
     """A structure of a case.
 
     Attributes:
-        label: value in the label map.
-        name: of the structure.
-        colour: as CSS writes it.
         volume_ml: of the prediction.
         components: of the prediction.
         centroid_mm: R, A, S; None without a voxel.
@@ -39,9 +52,6 @@ class StructureRow:
         scores: values of `METRICS`, without those that do not exist.
     """
 
-    label: int
-    name: str
-    colour: str
     volume_ml: float
     components: int
     centroid_mm: Sequence[float] | None
@@ -118,20 +128,14 @@ class CasePage:
 
 
 @dataclass(frozen=True)
-class CohortRow:
+class CohortRow(Structure):
     """A structure over all cases.
 
     Attributes:
-        label: value in the label maps.
-        name: of the structure.
-        colour: as CSS writes it.
         cases: number and name of each case and the volume there in ml; only cases that have the structure.
         scores: text of mean and standard deviation of each of `METRICS`, a dash without a value.
     """
 
-    label: int
-    name: str
-    colour: str
     cases: Sequence[tuple[int, str, float]]
     scores: Mapping[str, str]
 
@@ -219,7 +223,7 @@ def cohort(cases: Sequence[CasePage]) -> list[CohortRow]:
             scores={
                 metric: with_deviation(
                     mean_and_deviation([row.scores[metric] for _, row in rows if metric in row.scores]),
-                    3 if metric == "dice" else 2,
+                    digits_of(metric),
                 )
                 for metric in METRICS
             },

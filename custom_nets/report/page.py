@@ -8,6 +8,7 @@ import gzip
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ PAGE = "report.html"
 
 #: Table of a training run from which its curves are drawn.
 _METRICS_TABLE = "metrics.csv"
-_VIEWER = "vendor/niivue.umd.js"
+_VIEWER, _LICENCES = "vendor/niivue.umd.js", "vendor/LICENSES.txt"
 _MB = 1_000_000
 _LARGEST_CASE, _SMALLEST_CASE = 6 * _MB, 150_000  # characters of the viewer's volumes of one case
 _PER_CASE = 150_000  # characters of pictures and tables of one case, about
@@ -148,10 +149,14 @@ def _curves(run: Path) -> list[Curves]:
     return drawn
 
 
+@cache
 def _viewer_code() -> str:
     """The viewer's program, compressed with gzip, as base64 text."""
-    code = files("custom_nets.report").joinpath(_VIEWER).read_bytes()
-    return base64.b64encode(gzip.compress(code, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(_own_file(_VIEWER), mtime=0)).decode()
+
+
+def _own_file(path: str) -> bytes:
+    return files("custom_nets.report").joinpath(path).read_bytes()
 
 
 def _render(
@@ -170,6 +175,7 @@ def _render(
     )
     environment.filters |= wording.FILTERS
     entry = available().get(prediction.bundle)
+    has_viewer = any(case.volumes for case in cases)
     return environment.get_template("report.html.jinja").render(
         prediction=prediction,
         title=entry.title if entry else prediction.bundle,
@@ -181,5 +187,6 @@ def _render(
         curves=curves,
         metrics=METRICS if any(case.has_reference for case in cases) else {},
         modality=modality or next((name for case in cases for name in case.record.images), ""),
-        viewer=_viewer_code() if any(case.volumes for case in cases) else "",
+        viewer=_viewer_code() if has_viewer else "",
+        licences=_own_file(_LICENCES).decode() if has_viewer else "",
     )

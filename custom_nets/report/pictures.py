@@ -98,17 +98,20 @@ def _plane_of(box: tuple[slice, ...], axis: int, index: int) -> tuple[slice | in
 
 def _cuts(volumes: CaseVolumes) -> Iterator[tuple[int, int]]:
     """Axis and slice of the three planes."""
-    for axis in (AXIAL, CORONAL, SAGITTAL):
-        labels = next((one for one in (volumes.segmentation, volumes.reference) if one is not None and one.any()), None)
-        yield axis, volumes.segmentation.shape[axis] // 2 if labels is None else _fullest(labels, axis)
+    labels = next((one for one in (volumes.segmentation, volumes.reference) if one is not None and one.any()), None)
+    if labels is None:
+        yield from ((axis, volumes.segmentation.shape[axis] // 2) for axis in _PLANES)
+        return
+    every = labels > 0
+    largest = labels == int(np.bincount(labels[every]).argmax())
+    yield from ((axis, _fullest(largest, every, axis)) for axis in _PLANES)
 
 
-def _fullest(labels: LabelMap, axis: int) -> int:
+def _fullest(largest: NDArray[np.bool_], every: NDArray[np.bool_], axis: int) -> int:
     """The slice with most of all structures among those that cut the largest structure well."""
-    counts = np.bincount(labels[labels > 0])
     across = tuple({0, 1, 2} - {axis})
-    largest, every = (mask.sum(axis=across) for mask in (labels == int(counts.argmax()), labels > 0))
-    return int(np.where(largest >= _LEAST_AREA * largest.max(), every, -1).argmax())
+    area, labelled = largest.sum(axis=across), every.sum(axis=across)
+    return int(np.where(area >= _LEAST_AREA * area.max(), labelled, -1).argmax())
 
 
 def _drawn_scan(volumes: CaseVolumes, axis: int, index: int) -> tuple[Figure, Axes]:

@@ -18,9 +18,14 @@ def millilitres(value: float | None) -> str:
     return "<0.01" if 0 < value < 0.005 else f"{value:.2f}"
 
 
+def digits_of(metric: str) -> int:
+    """Decimals of a metric: three of a Dice, two of a distance in mm."""
+    return 3 if metric == "dice" else 2
+
+
 def metric(value: float | None, name: str) -> str:
-    """A metric: three decimals of a Dice, two of a distance in mm, a dash where it does not exist."""
-    return _DASH if value is None else f"{value:.{3 if name == 'dice' else 2}f}"
+    """A metric, a dash where it does not exist."""
+    return _DASH if value is None else f"{value:.{digits_of(name)}f}"
 
 
 def place(position: Sequence[float] | None) -> str:

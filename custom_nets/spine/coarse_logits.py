@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zipfile
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from custom_nets.checkpoints import first_line
 from custom_nets.errors import InputError
-from custom_nets.files import written_whole
+from custom_nets.files import json_digest, written_whole
 from custom_nets.label_graphs.graph import LabelGraph
 from custom_nets.spine.cropping import slice_padding
 
@@ -60,7 +59,7 @@ def graph_names(graph: LabelGraph) -> tuple[str, ...]:
 
 def graph_digest(graph: LabelGraph) -> str:
     """SHA-256 of labels, edges and weights of a graph, as hexadecimal text."""
-    return hashlib.sha256(json.dumps(graph.to_config(), sort_keys=True).encode()).hexdigest()
+    return json_digest(graph.to_config())
 
 
 def logits_path(folder: str | Path, case: str) -> Path:

@@ -85,6 +85,7 @@ def test_page_is_whole_and_needs_nothing_else(sound: Path, page: ParsedPage) -> 
     assert "default-src 'none'" in text and not re.search(r"url\(|@import", text)
     anchors = {own["id"] for _, own in page.elements if "id" in own}
     assert {str(own["href"])[1:] for own in page.of("a")} <= anchors
+    assert any("Copyright (c) 2021, Niivue" in text for text in page.texts), "licences of the viewer go with it"
 
 
 def test_every_picture_says_what_it_shows(page: ParsedPage) -> None:

@@ -20,6 +20,7 @@ from custom_nets.registry import available
 from custom_nets.training import records
 from custom_nets.training.records import RunRecords
 from tests.bundle_runs import TINY, list_cases, make_data, run_here
+from tests.tools.conftest import Refusal, typed
 from tools import _cross_folds, _stages, _steps, cross_validate
 from tools._command import run as run_tool
 
@@ -39,9 +40,7 @@ class Stopped(BaseException):
 
 def words(name: str, data: Path, folder: Path, **changes: Any) -> list[str]:
     """The options as they are typed."""
-    options = {"output_dir": folder, **OPTIONS, **changes}
-    typed = {key: str(value).replace(" ", "") if isinstance(value, list) else value for key, value in options.items()}
-    return [name, str(data), *(f"--{key}={value}" for key, value in typed.items() if value is not None)]
+    return typed(name, data, **{"output_dir": folder, **OPTIONS, **changes})
 
 
 def run(data: Path, folder: Path, **changes: Any) -> None:
@@ -207,15 +206,6 @@ def test_a_changed_model_is_scored_and_applied_anew(
     assert file_digest(folder / "ensemble" / "fold3" / "model.pt") == file_digest(model)
 
 
-def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line with which the tool ends."""
-    with pytest.raises(SystemExit) as caught:
-        run_tool(cross_validate.cross_validate, arguments)
-    assert caught.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    return line
-
-
 @pytest.mark.parametrize(
     ("changes", "fragments"),
     [
@@ -233,20 +223,16 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ],
 )
 def test_refused_before_the_first_run(
-    data: Path,
-    tmp_path: Path,
-    changes: dict[str, Any],
-    fragments: tuple[str, ...],
-    calls: list[Call],
-    capsys: pytest.CaptureFixture[str],
+    data: Path, tmp_path: Path, changes: dict[str, Any], fragments: tuple[str, ...], calls: list[Call], refusal: Refusal
 ) -> None:
-    message = refusal(words(NAME, data, tmp_path / "run", **changes), capsys)
+    message = refusal(cross_validate.cross_validate, words(NAME, data, tmp_path / "run", **changes))
     assert all(fragment in message for fragment in fragments), message
     assert calls == [] and not (tmp_path / "run").exists()
 
 
-def test_an_unknown_bundle_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "bundle 'unet' is unknown" in refusal(words("unet", data, tmp_path), capsys)
+def test_an_unknown_bundle_is_refused(data: Path, tmp_path: Path, refusal: Refusal) -> None:
+    words_of_unet = words("unet", data, tmp_path)
+    assert "bundle 'unet' is unknown" in refusal(cross_validate.cross_validate, words_of_unet)
 
 
 @pytest.mark.parametrize(
@@ -264,9 +250,9 @@ def test_another_recipe_in_the_same_folder_is_refused(
     changes: dict[str, Any],
     fragment: str,
     calls: list[Call],
-    capsys: pytest.CaptureFixture[str],
+    refusal: Refusal,
 ) -> None:
-    message = refusal(words(NAME, data, finished[0], **changes), capsys)
+    message = refusal(cross_validate.cross_validate, words(NAME, data, finished[0], **changes))
     assert "cross_validation.json: is of a run with" in message and "fold*" in message
     assert fragment in message or "data list" in message, message
     assert calls == []

@@ -16,6 +16,7 @@ from custom_nets.datasets.datalist import load_section
 from custom_nets.files import write_json, write_text
 from custom_nets.metrics import spine_reports
 from tests.tools import memorising_spines
+from tests.tools.conftest import Refusal, typed
 from tests.tools.memorising_spines import bundle_in, data_in, grey
 from tools import _cross_folds, _stages, _steps, cross_validate
 from tools._command import run as run_tool
@@ -52,10 +53,13 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Call]:
     return noted
 
 
-def run(data: Path, folder: Path, **options: Any) -> None:
+def words(data: Path, folder: Path, **options: Any) -> list[str]:
     given = {"k": FOLDS, "output_dir": folder, "inner_folds": 2, "width": 0.5, **options}
-    words = ["spineparsenet", str(data), *(f"--{key}={value}" for key, value in given.items())]
-    run_tool(cross_validate.cross_validate, words)
+    return typed("spineparsenet", data, **given)
+
+
+def run(data: Path, folder: Path, **options: Any) -> None:
+    run_tool(cross_validate.cross_validate, words(data, folder, **options))
 
 
 def test_each_fold_is_a_pipeline_that_has_not_seen_its_own_cases(tmp_path: Path, calls: list[Call]) -> None:
@@ -94,14 +98,9 @@ def test_each_fold_is_a_pipeline_that_has_not_seen_its_own_cases(tmp_path: Path,
     ],
 )
 def test_refused_before_the_first_run(
-    tmp_path: Path,
-    changes: dict[str, Any],
-    fragments: tuple[str, ...],
-    calls: list[Call],
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, changes: dict[str, Any], fragments: tuple[str, ...], calls: list[Call], refusal: Refusal
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run(data_in(tmp_path / "data", training=10), tmp_path / "run", **changes)
-    message = capsys.readouterr().err
-    assert caught.value.code == 2 and all(fragment in message for fragment in fragments), message
+    data = data_in(tmp_path / "data", training=10)
+    message = refusal(cross_validate.cross_validate, words(data, tmp_path / "run", **changes))
+    assert all(fragment in message for fragment in fragments), message
     assert calls == [] and not (tmp_path / "run").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from custom_nets.registry import available
 from custom_nets.schedules import sgdr
 from tests.bundle_runs import make_data, run_here
 from tests.forked_commands import python_m
+from tests.tools.conftest import Refusal, typed
 from tests.tools.killed_zooms import MOMENTS, OPTIONS, run
 from tools import _bundle_runs, _stages, rank_runs, zoom_in_out
 from tools._command import run as run_tool
@@ -27,9 +29,7 @@ Call = tuple[list[str], dict[str, Any]]
 
 def words(data: Path, folder: Path, **changes: Any) -> list[str]:
     """The options as they are typed."""
-    options = {"output_dir": folder, **OPTIONS, **changes}
-    typed = {key: str(value).replace(" ", "") if isinstance(value, list) else value for key, value in options.items()}
-    return [str(data), *(f"--{key}={value}" for key, value in typed.items())]
+    return typed(data, **{"output_dir": folder, **OPTIONS, **changes})
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -181,15 +181,6 @@ def test_options_reach_both_stages_and_both_evaluations(data: Path, tmp_path: Pa
         assert not {"seed", "lesion_share"} & set(overrides)
 
 
-def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line with which the tool ends."""
-    with pytest.raises(SystemExit) as caught:
-        run_tool(zoom_in_out.zoom_in_out, arguments)
-    assert caught.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    return line
-
-
 @pytest.mark.parametrize(
     ("changes", "fragments"),
     [
@@ -201,14 +192,9 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ],
 )
 def test_another_recipe_in_the_same_folder_is_refused(
-    finished: Path,
-    data: Path,
-    changes: dict[str, Any],
-    fragments: tuple[str, ...],
-    calls: list[Call],
-    capsys: pytest.CaptureFixture[str],
+    finished: Path, data: Path, changes: dict[str, Any], fragments: tuple[str, ...], calls: list[Call], refusal: Refusal
 ) -> None:
-    message = refusal(words(data, finished, **changes), capsys)
+    message = refusal(zoom_in_out.zoom_in_out, words(data, finished, **changes))
     assert "zoom_in_out.json: is of a run with" in message
     assert all(fragment in message for fragment in fragments), message
     assert calls == []
@@ -231,41 +217,35 @@ def test_another_recipe_in_the_same_folder_is_refused(
     ],
 )
 def test_refused_before_the_first_run(
-    data: Path,
-    tmp_path: Path,
-    changes: dict[str, Any],
-    fragments: tuple[str, ...],
-    calls: list[Call],
-    capsys: pytest.CaptureFixture[str],
+    data: Path, tmp_path: Path, changes: dict[str, Any], fragments: tuple[str, ...], calls: list[Call], refusal: Refusal
 ) -> None:
     """Also what only the second stage or the evaluation needs, days later."""
-    message = refusal(words(data, tmp_path / "run", **changes), capsys)
+    message = refusal(zoom_in_out.zoom_in_out, words(data, tmp_path / "run", **changes))
     assert all(fragment in message for fragment in fragments), message
     assert calls == [] and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("stage", ["zoom_in", "."])
 def test_a_broken_last_pt_is_one_clear_error(
-    data: Path, tmp_path: Path, stage: str, calls: list[Call], capsys: pytest.CaptureFixture[str]
+    finished: Path, data: Path, tmp_path: Path, stage: str, calls: list[Call], refusal: Refusal
 ) -> None:
-    run(data, tmp_path, zoom_in_epochs=1, zoom_out_epochs=1)
-    calls.clear()
-    last = tmp_path / "models" / stage / "last.pt"
+    folder = shutil.copytree(finished, tmp_path / "a run")
+    last = folder / "models" / stage / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
-    message = refusal(words(data, tmp_path, zoom_in_epochs=1, zoom_out_epochs=1), capsys)
+    message = refusal(zoom_in_out.zoom_in_out, words(data, folder))
     assert str(last) in message and "cut off" in message
     assert calls == []
 
 
 def test_a_training_of_another_command_is_not_taken_for_a_stage(
-    data: Path, tmp_path: Path, calls: list[Call], capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, calls: list[Call], refusal: Refusal
 ) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "last.pt").write_bytes(b"of train.json")
-    message = refusal(words(data, tmp_path), capsys)
+    message = refusal(zoom_in_out.zoom_in_out, words(data, tmp_path))
     assert "last.pt: is of a training that this tool did not start" in message
     write_json(tmp_path / "zoom_in_out.json", [1])
-    assert "zoom_in_out.json: cannot be read" in refusal(words(data, tmp_path), capsys)
+    assert "zoom_in_out.json: cannot be read" in refusal(zoom_in_out.zoom_in_out, words(data, tmp_path))
     assert calls == []
 
 
