@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 
-#: Of trackers, tables and readers of other formats; MONAI does without them, as where they are not installed.
-_UNUSED = ("itk", "mlflow", "pandas", "tensorboard")
+#: Of trackers, training, pictures, tables and other formats; MONAI does without them, as where they are not installed.
+_UNUSED = ("ignite", "itk", "matplotlib", "mlflow", "pandas", "tensorboard")
 
 
 def leave_out() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tools._lean_start import leave_out
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read once, when torch is imported; see prediction.allocator
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read once, when torch is imported; see custom_nets.allocator
 if __name__ == "__main__":
     leave_out()
 

@@ -38,8 +38,8 @@ class GlobalBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the branch."""
-        planes = torch.cat([across(x, axis).flatten(1, 2) for axis in range(3)])
-        views = self.former(self.reduce(planes)).unflatten(0, [3, -1])  # `chunk` would fix N in `torch.export`
+        planes = torch.cat([self.reduce(across(x, axis).flatten(1, 2)) for axis in range(3)])
+        views = self.former(planes).unflatten(0, [3, -1])  # `chunk` would fix N in `torch.export`
         bias = present(self.fuse.bias)
         total = bias[:, None, None, None]
         for axis in range(3):

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from custom_nets.allocator import give_back
 from custom_nets.blocks.convolution2d import DoubleConvolution2d
 from custom_nets.blocks.decoder2d import DecoderLevel2d
+from custom_nets.blocks.frugal import is_wanted
 from custom_nets.blocks.lean_convolution import channels_last_on_cpu
 from custom_nets.blocks.lean_convolution2d import is_lean, split
 from custom_nets.blocks.scale_aware import ScaleAwareModule
@@ -156,6 +158,9 @@ class S2aNet(nn.Module):
             x = self.scale_aware(x)
         x = self.decoder3(x, [e3[position] for position in self.skipping])
         x = self.decoder2(x, [e2[position] for position in self.skipping])
+        if not torch.jit.is_scripting():  # noqa: SIM102
+            if is_wanted(self.head.weight):
+                give_back()  # small maps of the steps before, which large ones do not fit into
         x = self.decoder1(x, [e1[position] for position in self.skipping])
         # a matrix product along the channels, which lie side by side on a CPU
         weight = self.head.weight.flatten(1)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from custom_nets.allocator import give_back
 from custom_nets.blocks.attention_gate3d import AttentionGate3d
 from custom_nets.blocks.context_aggregator import MultiLevelContextAggregator
 from custom_nets.blocks.deformable_convolution import AttentiveDeformableConv3d
@@ -168,12 +169,14 @@ class S2CANet(nn.Module):
         else:
             assert self.bottom is not None
             m = self.bottom(e3)
+        give_back()
         if self.skips is not None and self.deformable == "added":
             self.skips.add_to(e0, e1, e2)
             k0, k1, k2 = e0, e1, e2
         else:
             k0, k1, k2 = self._skip_features(e0, e1, e2)
         del e0, e1, e2, e3
+        give_back()
         d3 = self.decoder3(m)
         d2 = self.decoder2(self.gate2(d3, k2), _doubled(d3))
         d1 = _unit(self.decoder1, [weighed(k1, self.gate1.weights(d2, k1)), doubled(d2)], k1)
@@ -203,6 +206,7 @@ class S2CANet(nn.Module):
 
 def _unit(unit: ResUnit, sources: list[PlaneSource], into: Tensor | None) -> Tensor:
     """A unit applied plane by plane; where it is not of the kind for that, to the whole maps."""
+    give_back()  # small maps of the steps before, which large ones do not fit into
     if suits(unit):
         return residual_planes(unit, sources, into)
     return unit(*(source.whole() for source in sources))

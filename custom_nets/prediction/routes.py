@@ -126,7 +126,7 @@ class Route:
         last = self.chain[-1]
         if isinstance(last, SlidingWindowInferer):
             return window_count(image.shape[1:], last)
-        return max(image.shape[1:]) if hasattr(last, "scores_to") else 1
+        return min(image.shape[1:]) if hasattr(last, "scores_to") else 1
 
     def _windows(self) -> SlidingWindowInferer | None:
         """The sliding windows that can be streamed; a box of them is filled up to the volume afterwards."""

@@ -148,6 +148,7 @@ class SliceStackInferer(Inferer):
                 label[done : done + len(found)] = found
                 done += len(found)
                 bar.update(len(found))
+                del scores, members  # before the next are computed
         assert label is not None
         return label[None]
 
@@ -163,6 +164,7 @@ class SliceStackInferer(Inferer):
             if len(logits) == 1:
                 wanted = self.scores_to is not None
                 yield logits[0], [torch.softmax(logits[0].float(), dim=1)] if wanted else []
+                del logits
                 continue
             members = [torch.softmax(one.float(), dim=1) for one in logits]
             for place in range(len(networks), len(members)):

@@ -10,6 +10,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
+from custom_nets.allocator import give_back
 from custom_nets.blocks.frugal import is_wanted
 
 #: From so many voxels a slice on, its maps are worth saving. Below, PyTorch convolves one slice and several by
@@ -110,6 +111,7 @@ def _one_by_one(network: Any, slices: Slices, count: int, num_slices: int) -> It
             maps[number] = network.encode(slices(number, number + 1))
         done = near[-1] + 1
         levels = zip(*(maps[near[place]] for place in network.order), strict=True)
+        give_back()  # small maps of the steps before, which large ones do not fit into
         yield network.decode([list(level) for level in levels])
 
 

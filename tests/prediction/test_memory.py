@@ -15,7 +15,8 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
-from custom_nets.prediction import allocator, batches, memory
+from custom_nets import allocator
+from custom_nets.prediction import batches, memory
 from custom_nets.prediction.windows import StreamedWindows
 
 GIB = 1 << 30
