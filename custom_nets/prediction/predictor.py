@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from custom_nets.allocator import give_back, keep_memory
 from custom_nets.bundle_configs import fast_options
 from custom_nets.errors import InputError
 from custom_nets.files import file_digest
@@ -23,7 +24,6 @@ from custom_nets.fingerprints.trained_options import with_files
 from custom_nets.inferers import members_of
 from custom_nets.nets.s2anet import S2aNet
 from custom_nets.nets.s2ca_net import S2CANet
-from custom_nets.allocator import give_back, keep_memory
 from custom_nets.prediction.dicom_seg import require_highdicom, write_dicom_seg
 from custom_nets.prediction.fast import made_fast, told
 from custom_nets.prediction.memory import peak_mib
