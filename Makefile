@@ -18,11 +18,12 @@ LABEL_INSTALLED := $(LABEL_VENV)/.installed
 
 help:
 	@echo "make demo [BUNDLE=$(BUNDLE)]  made-up data, a short training, evaluation and prediction of one bundle"
-	@echo "make test [JOBS=$(JOBS)]        all tests, in that many processes"
+	@echo "make test [JOBS=$(JOBS)]        the tests, in that many processes; the three targets below have those that take longer"
 	@echo "make lint                 ruff, mypy and the linter of the bundles' configurations"
 	@echo "make label-server BUNDLE=$(BUNDLE) DATA=FOLDER [PORT=$(PORT)] [OPTIONS=...]"
 	@echo "                          MONAI Label with that bundle, or several: BUNDLE=rsanet,zoom_resunet"
-	@echo "make test-export          exports of all bundles, run in a fresh environment without the repository"
+	@echo "make test-export          exports of all bundles, run in a fresh environment without the repository; ONNX, torch.export"
+	@echo "                          and torch.compile of every network"
 	@echo "make test-predict         predictions that are killed, spread over a cluster, and looked at in a browser"
 	@echo "make test-label           tests with a MONAI Label server, in an environment that label-environment makes"
 
@@ -30,7 +31,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m tools.demo $(BUNDLE)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not forms"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -45,6 +46,7 @@ label-server: $(LABEL_INSTALLED)
 
 test-export: $(INSTALLED)
 	$(BIN)/python -m pytest tests_export --timeout=1800
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m forms
 
 test-predict: $(INSTALLED)
 	$(BIN)/python -m pytest tests_predict -n $(JOBS) --dist loadfile --timeout=900

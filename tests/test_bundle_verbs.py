@@ -68,6 +68,7 @@ def test_monai_reads_what_a_bundle_says_of_itself(name: str) -> None:
     assert parser["network_def"]["_target_"].startswith("custom_nets.")
 
 
+@pytest.mark.forms
 @pytest.mark.parametrize("name", NAMES)
 def test_the_network_is_exported_to_onnx(name: str, tmp_path: Path) -> None:
     """Of a network of stages, that does more than a network, the first one. The smallest input of the metadata."""

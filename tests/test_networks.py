@@ -310,10 +310,12 @@ def exported_shapes(contract: Contract) -> list[tuple[int, ...]]:
     return same + [shape for shape in contract.shapes if contract.forms.holds(shape) and shape not in same]
 
 
+@pytest.mark.forms
 def test_torch_export(contract: Contract, network: nn.Module, exported: torch.export.ExportedProgram) -> None:
     assert_same(exported.module(), network, exported_shapes(contract), contract.tolerance)
 
 
+@pytest.mark.forms
 def test_onnx(contract: Contract, network: nn.Module, exported: torch.export.ExportedProgram, tmp_path: Path) -> None:
     if not contract.onnx:
         pytest.skip("the same graph is tried by another contract, or by test_bundle_verbs.py")
@@ -329,6 +331,7 @@ def test_onnx(contract: Contract, network: nn.Module, exported: torch.export.Exp
         np.testing.assert_allclose(found, run(network, image(shape)), atol=10 * contract.tolerance, rtol=1e-4)
 
 
+@pytest.mark.forms
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_compile_in_one_graph(contract: Contract, network: nn.Module, training: bool) -> None:
     if training and not contract.trained:

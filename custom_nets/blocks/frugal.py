@@ -39,7 +39,9 @@ def frugal(wanted: bool = True) -> Iterator[None]:
 
 def is_wanted(weight: Tensor) -> bool:
     """True where the switch is on, on a CPU, without gradients, also under autocast: for the order of steps alone."""
-    return _wanted.get() and weight.device.type == "cpu" and not (captured() or torch.is_grad_enabled())
+    if captured() or torch.is_grad_enabled():
+        return False
+    return _wanted.get() and weight.device.type == "cpu"
 
 
 def is_frugal(x: Tensor, weight: Tensor) -> bool:

@@ -17,7 +17,7 @@ _BESIDE = (
     *("CopyItemsd", "Invertd", "SaveImaged", "custom_nets.slices.planes.SlicesFirstd"),
     *("custom_nets.case_names.CaseNamed", "custom_nets.case_names.NamedPredictiond"),
     *("custom_nets.tumours.transforms.OutputConventiond", "custom_nets.label_graphs.transforms.NodesToLabelsd"),
-    "custom_nets.spine.order_report.OrderCheckd",
+    "custom_nets.spine.order_check.OrderCheckd",
 )
 #: Arguments of a dictionary transform that may hold one value a key.
 _ONE_A_KEY = ("mode", "padding_mode", "align_corners", "dtype")

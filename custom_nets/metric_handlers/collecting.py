@@ -207,20 +207,6 @@ def required(reference: Tensor | None) -> Tensor:
     return reference
 
 
-def single_label_map(label: Tensor) -> NDArray[Any]:
-    """Take 1 x D x H x W to D x H x W.
-
-    Raises:
-        InputError: for more than one channel.
-    """
-    if label.shape[0] != 1:
-        raise InputError(
-            f"a label map has one channel but got {label.shape[0]} (shape {tuple(label.shape)}); put an argmax, or what"
-            " makes labels of overlapping regions, before the metrics"
-        )
-    return np.asarray(convert_to_tensor(label, track_meta=False)[0].cpu())
-
-
 def _lesion_mask(label: Tensor) -> NDArray[np.bool_]:
     """C x D x H x W, labels or one-hot -> D x H x W."""
     plain = convert_to_tensor(label, track_meta=False)

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from custom_nets.label_graphs.graph import LabelGraph, graph_from
-from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, logged_means, single_label_map
+from custom_nets.label_maps import single_label_map
+from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, logged_means
 from custom_nets.metrics import mean_and_deviation, spine_metrics
 from custom_nets.metrics.spine_reports import write_spine_reports
 from custom_nets.metrics.spine_summary import averaged_keys

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from custom_nets.errors import InputError
-from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, single_label_map
+from custom_nets.label_maps import single_label_map
+from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics
 from custom_nets.metrics import STRUCTURE_AVERAGED, mean_and_deviation, structure_metrics
 from custom_nets.metrics.structure_reports import write_structure_reports
 from custom_nets.metrics.structure_summary import averaged_keys

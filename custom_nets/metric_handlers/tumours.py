@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from custom_nets.errors import InputError
-from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, logged_means, single_label_map
+from custom_nets.label_maps import single_label_map
+from custom_nets.metric_handlers.collecting import CaseMetric, CaseMetrics, logged_means
 from custom_nets.metrics import mean_and_deviation, tumour_metrics
 from custom_nets.metrics.lesion_wise import check_lesion_rules
 from custom_nets.metrics.tumour_reports import write_tumour_reports

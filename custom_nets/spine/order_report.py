@@ -1,61 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order check of predicted spines in a workflow: a transform that checks, a handler that reports."""
+"""The order check of predicted spines in a workflow: the handler that reports."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 
 from custom_nets.errors import InputError
 from custom_nets.files import write_text
-from custom_nets.label_graphs.graph import LabelGraph, graph_from
-from custom_nets.metric_handlers.collecting import file_in_dataset, of_all_processes, single_label_map
+from custom_nets.metric_handlers.collecting import file_in_dataset, of_all_processes
 from custom_nets.metrics.reports import cases_csv
-from custom_nets.spine.order import Finding, order_findings
+from custom_nets.spine.order import Finding
+from custom_nets.spine.order_check import FINDINGS_POSTFIX
 
 logger = logging.getLogger(__name__)
-
-#: What the key of a label map's findings ends with.
-FINDINGS_POSTFIX = "_order"
-
-
-class OrderCheckd(MapTransform):
-    """Check the order along the spine of label maps of nodes; they stay as they are.
-
-    The findings of :func:`~custom_nets.spine.order.order_findings` are stored beside each label map: those of ``pred``
-    as ``pred_order``. It has to stand before the transform that turns nodes into the values of files.
-
-    Args:
-        keys: of the label maps, 1 x D x H x W.
-        graph: of the nodes, or what :func:`~custom_nets.label_graphs.graph.graph_from` reads.
-        allow_missing_keys: do not raise for a missing key.
-
-    Raises:
-        InputError: for a graph that does not hold together; when called, for another shape or values.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, graph: LabelGraph | Mapping[str, Any], allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.graph = graph_from(graph)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Store the findings of ``data[key]`` for every key."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            affine = result[key].affine.cpu().numpy() if isinstance(result[key], MetaTensor) else None
-            findings = order_findings(single_label_map(result[key]), self.graph, affine)
-            result[f"{key}{FINDINGS_POSTFIX}"] = findings
-        return result
 
 
 class OrderReport:

@@ -15,7 +15,8 @@ from monai.data import MetaTensor, list_data_collate
 
 from custom_nets.errors import InputError
 from custom_nets.label_graphs.chains import mrspineseg
-from custom_nets.spine.order_report import OrderCheckd, OrderReport
+from custom_nets.spine.order_check import OrderCheckd
+from custom_nets.spine.order_report import OrderReport
 from tests.spine.test_order import UPWARDS, column
 
 GRAPH = mrspineseg(4)
@@ -39,7 +40,7 @@ def run(output_dir: Path, **changes: Any) -> Any:
             "network": "$torch.nn.Identity()",
             "inferer": {"_target_": "SimpleInferer"},
             "postprocessing": {
-                "_target_": "custom_nets.spine.order_report.OrderCheckd",
+                "_target_": "custom_nets.spine.order_check.OrderCheckd",
                 "keys": "pred",
                 "graph": "@graph",
             },

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ import torch
 from custom_nets.files import write_json
 from custom_nets.fingerprints import read_fingerprint, write_fingerprint
 from custom_nets.prediction.predictor import Predictor
+from custom_nets.registry import ROOT
 from tests.bundle_runs import write
 from tests.fingerprints.heads import fingerprint
 from tests.scans.foreign_files import write_foreign
@@ -320,3 +323,9 @@ def test_checkpoints_that_were_trained_otherwise_are_no_ensemble(
     assert not (tmp_path / "out").exists()
     alike = without_options(trained, small.scans / "c00_T1.nii.gz", tmp_path / "out", *both)
     assert status([*alike, "--patch_size=[24,24,24]"]) == 0, "what is set for both need not agree"
+
+
+def test_what_a_lean_start_leaves_out_no_bundle_needs() -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "tests.tools.lean_start"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
